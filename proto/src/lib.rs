@@ -1,0 +1,51 @@
+//! Wire formats in protobuf and their conversions to the types of `postrider-model`. Formats are never used as domain
+//! types: what comes off the wire is parsed, and a parse can fail.
+
+/// Generated from `postrider/envelope/v1`.
+pub mod envelope {
+    /// Version 1.
+    #[allow(missing_docs, reason = "generated; the documentation stands in the .proto file")]
+    #[allow(clippy::all, clippy::pedantic, reason = "generated")]
+    pub mod v1 {
+        tonic::include_proto!("postrider.envelope.v1");
+    }
+}
+
+/// Generated from `postrider/event/v1`.
+pub mod event {
+    /// Version 1.
+    #[allow(missing_docs, reason = "generated; the documentation stands in the .proto file")]
+    #[allow(clippy::all, clippy::pedantic, reason = "generated")]
+    pub mod v1 {
+        tonic::include_proto!("postrider.event.v1");
+    }
+}
+
+/// Generated from `postrider/config/v1`.
+pub mod config {
+    /// Version 1.
+    #[allow(missing_docs, reason = "generated; the documentation stands in the .proto file")]
+    #[allow(clippy::all, clippy::pedantic, reason = "generated")]
+    pub mod v1 {
+        tonic::include_proto!("postrider.config.v1");
+    }
+}
+
+/// Generated from `postrider/control/v1`.
+pub mod control {
+    /// Version 1.
+    #[allow(missing_docs, reason = "generated; the documentation stands in the .proto file")]
+    #[allow(clippy::all, clippy::pedantic, reason = "generated")]
+    pub mod v1 {
+        tonic::include_proto!("postrider.control.v1");
+    }
+}
+
+/// The encoded file descriptors of all of it, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+mod convert;
+pub use convert::ConvertError;
+
+mod packet;
+pub use packet::{Packet, READER};
