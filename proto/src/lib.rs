@@ -5,7 +5,7 @@
 pub mod envelope {
     /// Version 1.
     #[allow(missing_docs, reason = "generated; the documentation stands in the .proto file")]
-    #[allow(clippy::all, clippy::pedantic, reason = "generated")]
+    #[allow(clippy::all, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated")]
     pub mod v1 {
         tonic::include_proto!("postrider.envelope.v1");
     }
@@ -15,7 +15,7 @@ pub mod envelope {
 pub mod event {
     /// Version 1.
     #[allow(missing_docs, reason = "generated; the documentation stands in the .proto file")]
-    #[allow(clippy::all, clippy::pedantic, reason = "generated")]
+    #[allow(clippy::all, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated")]
     pub mod v1 {
         tonic::include_proto!("postrider.event.v1");
     }
@@ -25,7 +25,7 @@ pub mod event {
 pub mod config {
     /// Version 1.
     #[allow(missing_docs, reason = "generated; the documentation stands in the .proto file")]
-    #[allow(clippy::all, clippy::pedantic, reason = "generated")]
+    #[allow(clippy::all, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated")]
     pub mod v1 {
         tonic::include_proto!("postrider.config.v1");
     }
@@ -35,7 +35,7 @@ pub mod config {
 pub mod control {
     /// Version 1.
     #[allow(missing_docs, reason = "generated; the documentation stands in the .proto file")]
-    #[allow(clippy::all, clippy::pedantic, reason = "generated")]
+    #[allow(clippy::all, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated")]
     pub mod v1 {
         tonic::include_proto!("postrider.control.v1");
     }
@@ -45,7 +45,11 @@ pub mod control {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 mod convert;
-pub use convert::ConvertError;
+pub use convert::{ConvertError, message_id, wire_message_id};
 
 mod packet;
-pub use packet::{Packet, READER};
+pub use packet::{Packet, READER, decode_intake, encode_intake};
+
+mod record;
+
+mod configuration;
