@@ -41,6 +41,16 @@ pub mod control {
     }
 }
 
+/// Generated from `postrider/egress/v1`.
+pub mod egress {
+    /// Version 1.
+    #[allow(missing_docs, reason = "generated; the documentation stands in the .proto file")]
+    #[allow(clippy::all, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated")]
+    pub mod v1 {
+        tonic::include_proto!("postrider.egress.v1");
+    }
+}
+
 /// The encoded file descriptors of all of it, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
