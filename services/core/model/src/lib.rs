@@ -8,7 +8,7 @@ mod id;
 pub use id::{EnvelopeId, Hop, MessageId, ParseIdError, PartNumber};
 
 mod name;
-pub use name::{Campaign, CredentialName, NameError, PoolName, SiteName, TenantId};
+pub use name::{Campaign, CredentialName, MemberId, NameError, PoolName, SiteName, TenantId};
 
 mod address;
 pub use address::{AddressError, Domain, Mailbox, ReversePath};

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::Domain;
+
 /// Why a name was refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{what} {text:?}: {why}")]
@@ -105,9 +107,22 @@ name!(
     /// All recipient domains that share one mailbox provider's exchangers: `google`, `example.net`, `[192.0.2.1]`.
     SiteName, "site", |text| check_label("site", text, 255, "._[]:")
 );
+
+/// A domain that is a site of its own: every domain is a valid name of a site.
+impl From<&Domain> for SiteName {
+    fn from(domain: &Domain) -> Self {
+        Self(domain.as_str().into())
+    }
+}
+
 name!(
     /// The user name of a credential: at most 64 of `a-z 0-9 - . _ @`.
     CredentialName, "credential", |text| check_label("credential", text, 64, "._@")
+);
+
+name!(
+    /// A process of the cluster, the same after a restart where its name is (`delivery-0`): at most 64 of `a-z 0-9 - .`.
+    MemberId, "member", |text| check_label("member", text, 64, ".")
 );
 
 #[cfg(test)]
@@ -126,6 +141,14 @@ mod tests {
     fn a_campaign_holds_no_control_characters() {
         assert!("Spring sale 2026 – été".parse::<Campaign>().is_ok());
         assert!("a\r\nBcc: x".parse::<Campaign>().is_err());
+    }
+
+    #[test]
+    fn every_domain_is_a_valid_name_of_a_site() {
+        for domain in ["example.com", "_dc-mx.example.com", "[192.0.2.1]", "[IPv6:2001:db8::1]", "bücher.example"] {
+            let site = SiteName::from(&domain.parse().unwrap());
+            assert_eq!(site.as_str().parse(), Ok(site));
+        }
     }
 
     #[test]
