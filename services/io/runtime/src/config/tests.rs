@@ -37,7 +37,8 @@ struct Listener {
 enum Tls {
     #[default]
     None,
-    StartTls,
+    #[serde(rename = "starttls")]
+    Upgrade,
     File(String),
 }
 
@@ -77,7 +78,7 @@ fn check_refused(text: &str, environment: &[(&str, &str)], expected: &str) {
 fn a_file_is_read_into_its_struct() {
     let process = parse(FILE, &[]).unwrap();
     assert_eq!(process.data.as_deref(), Some("/var/lib"));
-    assert_eq!(process.ingress.listeners[0].tls, Tls::StartTls);
+    assert_eq!(process.ingress.listeners[0].tls, Tls::Upgrade);
     assert_eq!(process.ingress.bounds.recipients, 1000);
     assert_eq!(process.sites["google"].share, 0.5);
 }
