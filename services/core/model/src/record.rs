@@ -175,6 +175,8 @@ pub enum WaitReason {
     RateLimit,
     /// Its site refused or failed us lately, and is left alone for a while.
     SiteClosed,
+    /// The address it would leave from cannot be used just now: a fault of our side.
+    SourceUnavailable,
     /// Behind other mail for the same site.
     Behind,
     /// More mail for its site or shard than memory may hold.
@@ -189,12 +191,13 @@ pub enum WaitReason {
 
 impl WaitReason {
     /// All reasons.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Queued,
         Self::NotBefore,
         Self::ConnectionLimit,
         Self::RateLimit,
         Self::SiteClosed,
+        Self::SourceUnavailable,
         Self::Behind,
         Self::Overflow,
         Self::LimitOwner,
@@ -210,6 +213,7 @@ impl WaitReason {
             Self::ConnectionLimit => "connection-limit",
             Self::RateLimit => "rate-limit",
             Self::SiteClosed => "site-closed",
+            Self::SourceUnavailable => "source-unavailable",
             Self::Behind => "behind",
             Self::Overflow => "overflow",
             Self::LimitOwner => "limit-owner",
@@ -225,6 +229,7 @@ impl WaitReason {
             Self::NotBefore => "the submitter's not-before time",
             Self::ConnectionLimit | Self::RateLimit => "the limit of the path; an operator may raise it in [shaping]",
             Self::SiteClosed => "the site's exchangers, or time",
+            Self::SourceUnavailable => "the node that holds the source address; an operator if it stays",
             Self::Behind => "delivery, when the mail before it is sent",
             Self::LimitOwner => "the delivery process that owns the limit; it answers again once its shard is owned",
             Self::Retry => "the retry schedule, or the receiving site",
