@@ -1,0 +1,135 @@
+//! Opens a TCP connection to one address from one source address, and tells whose fault a failure is. Never resolves a
+//! name and never tries twice.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::public::{Network, is_public};
+
+/// What a dialer may reach.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DialerConfig {
+    /// Networks that count as public although they are not: for laboratories whose DNS answers with private addresses.
+    pub also_public: Vec<Network>,
+}
+
+/// Which destinations a connection may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// Public addresses only: what strangers' DNS named.
+    Public,
+    /// Any address: what the operator's own route named.
+    Anywhere,
+}
+
+/// Why there is no connection, told apart by whose fault it is.
+#[derive(Debug, Error)]
+pub enum DialFailure {
+    /// The destination refused, cannot be reached, or did not answer in time: try the next address.
+    #[error("cannot connect to {target}: {error}")]
+    Destination {
+        /// The address tried.
+        target: SocketAddr,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The destination is no public address: never tried, and will not be.
+    #[error("{target} is not a public address")]
+    NotPublic {
+        /// The address refused.
+        target: SocketAddr,
+    },
+    /// The source address cannot be used: suspend the source, the destination is innocent.
+    #[error("cannot send from {address}: {error}")]
+    Source {
+        /// The source address.
+        address: IpAddr,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// This process cannot open sockets (no file descriptors, no memory, forbidden by a local firewall).
+    #[error("cannot open a connection: {error}")]
+    Ourselves {
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// Opens connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    // Today sockets are bound directly; an egress node's SOCKS5 port becomes the second kind of route out.
+    also_public: Arc<[Network]>,
+}
+
+impl Dialer {
+    /// A dialer that binds its sockets in this process.
+    pub fn direct(config: &DialerConfig) -> Self {
+        Self { also_public: config.also_public.clone().into() }
+    }
+
+    /// Connects to `target`, from `source` if given, within `timeout`. The connection has Nagle's algorithm off.
+    pub async fn dial(
+        &self,
+        target: SocketAddr,
+        source: Option<IpAddr>,
+        reach: Reach,
+        timeout: Duration,
+    ) -> Result<TcpStream, DialFailure> {
+        if reach == Reach::Public && !self.counts_as_public(target.ip()) {
+            return Err(DialFailure::NotPublic { target });
+        }
+        let destination = |error| DialFailure::Destination { target, error };
+        if source.is_some_and(|source| source.is_ipv4() != target.is_ipv4()) {
+            let why = "the source address is of the other IP version";
+            return Err(destination(io::Error::new(io::ErrorKind::Unsupported, why)));
+        }
+        let socket = open(target, source)?;
+        let stream = match tokio::time::timeout(timeout, socket.connect(target)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(blame(error, target, source)),
+            Err(_) => {
+                let why = format!("no answer within {} s", timeout.as_secs_f32());
+                return Err(destination(io::Error::new(io::ErrorKind::TimedOut, why)));
+            }
+        };
+        stream.set_nodelay(true).map_err(destination)?;
+        Ok(stream)
+    }
+
+    fn counts_as_public(&self, address: IpAddr) -> bool {
+        is_public(address) || self.also_public.iter().any(|network| network.contains(address))
+    }
+}
+
+fn open(target: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, DialFailure> {
+    let opened = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = opened.map_err(|error| DialFailure::Ourselves { error })?;
+    if let Some(address) = source {
+        // Ports of closed connections stay in TIME_WAIT; without this a busy source runs out of them.
+        socket.set_reuseaddr(true).map_err(|error| DialFailure::Ourselves { error })?;
+        socket.bind(SocketAddr::new(address, 0)).map_err(|error| DialFailure::Source { address, error })?;
+    }
+    Ok(socket)
+}
+
+fn blame(error: io::Error, target: SocketAddr, source: Option<IpAddr>) -> DialFailure {
+    match (error.kind(), source) {
+        (io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse, Some(address)) => {
+            DialFailure::Source { address, error }
+        }
+        (io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::OutOfMemory, _)
+        | (io::ErrorKind::PermissionDenied, _) => DialFailure::Ourselves { error },
+        _ => DialFailure::Destination { target, error },
+    }
+}
