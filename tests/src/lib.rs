@@ -1,1 +1,3 @@
 //! postrider-tests.
+
+pub mod dns;
