@@ -1,1 +1,1 @@
-//! To be written.
+//! What a reply means for the recipient it was given about.

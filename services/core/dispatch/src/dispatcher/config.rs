@@ -1,0 +1,62 @@
+//! The numbers of the dispatcher.
+
+use std::time::Duration;
+
+use postrider_model::TierDelays;
+
+/// Budgets, times and shares. The defaults are those of a cluster's delivery process.
+#[derive(Clone, Debug)]
+pub struct DispatcherConfig {
+    /// How long each tier makes wait.
+    pub tier_delays: TierDelays,
+    /// What would wait longer than this moves to a tier. Not longer than the shortest tier, or it serves no purpose.
+    pub index_wait: Duration,
+    /// Envelopes of one shard in the index: what its consumer may have unacked (20,000), less some headroom.
+    pub shard_capacity: usize,
+    /// Envelopes of one tenant at one site in one shard, unless they are seen to drain within `index_wait`.
+    pub tenant_site_capacity: usize,
+    /// Bytes of bodies in memory; a fifth is kept for transactional mail.
+    pub body_bytes: u64,
+    /// Conversations of this process at the same time; a fifth is kept for transactional mail.
+    pub conversations: usize,
+    /// A conversation with nothing to send is closed after this long.
+    pub idle_timeout: Duration,
+    /// One more connection is opened at a time for each so many ready messages.
+    pub messages_per_opening: usize,
+    /// Recipients a tenant may send to in a row before the next tenant's turn; at least 100, the largest part.
+    pub quantum: u32,
+    /// Bodies read ahead for each exchange.
+    pub read_ahead: usize,
+    /// Envelopes on their way from the index to tiers at the same time.
+    pub moves_at_once: usize,
+    /// How long an exchange is left alone after its first failure in a row; doubles with each.
+    pub first_closure: Duration,
+    /// The longest it is left alone.
+    pub longest_closure: Duration,
+    /// How long a source is left alone after its first failure in a row; doubles with each.
+    pub first_suspension: Duration,
+    /// The longest it is left alone.
+    pub longest_suspension: Duration,
+}
+
+impl Default for DispatcherConfig {
+    fn default() -> Self {
+        Self {
+            tier_delays: TierDelays::default(),
+            index_wait: Duration::from_secs(60),
+            shard_capacity: 19_000,
+            tenant_site_capacity: 9_500,
+            body_bytes: 512 << 20,
+            conversations: 2_000,
+            idle_timeout: Duration::from_secs(3),
+            messages_per_opening: 10,
+            quantum: 100,
+            read_ahead: 8,
+            moves_at_once: 500,
+            first_closure: Duration::from_secs(60),
+            longest_closure: Duration::from_secs(30 * 60),
+            first_suspension: Duration::from_secs(5),
+            longest_suspension: Duration::from_secs(60),
+        }
+    }
+}

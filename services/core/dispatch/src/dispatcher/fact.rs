@@ -1,0 +1,126 @@
+//! What the shell tells the dispatcher.
+
+use postrider_model::{Reply, ShardId, Timestamp, WaitReason};
+
+use super::{Conversation, Entry, RequestId, Ticket};
+use crate::limits::Permit;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The shard is ours; pulling may begin.
+    ShardTaken(ShardId),
+    /// The shard is to be given back: everything not begun comes back as [`Action::HandBack`](super::Action::HandBack), the
+    /// rest ends as usual. Done when [`Dispatcher::held`](super::Dispatcher::held) is 0; say `ShardLost` then.
+    ShardReleasing(ShardId),
+    /// The shard is no longer ours: all of it is forgotten at once. Conversations that carry something of it are closed.
+    ShardLost(ShardId),
+    /// An envelope was pulled. One whose id is already held comes back by `HandBack`, as one of a shard that is not taken.
+    Arrived(Entry),
+    /// Yes, to an `Acquire` or a `Renew`.
+    Granted {
+        /// Which.
+        request: RequestId,
+        /// The permit.
+        permit: Permit,
+    },
+    /// Not now, to an `Acquire` or a `Renew`. Also what the shell says for an owner that does not answer in time: a second
+    /// from now, [`WaitReason::LimitOwner`]. Every request needs exactly one answer.
+    Waiting {
+        /// Which.
+        request: RequestId,
+        /// Ask again then.
+        until: Timestamp,
+        /// Why.
+        reason: WaitReason,
+    },
+    /// The conversation is greeted, or has ended a message (after its `Attempted`), and may transmit.
+    Ready(Conversation),
+    /// A message was tried. Comes before the conversation's `Ready` or `ConversationEnded`. The answer is a
+    /// [`Settle`](super::Action::Settle).
+    Attempted {
+        /// The envelope.
+        ticket: Ticket,
+        /// Where; `None` if it came to no conversation.
+        conversation: Option<Conversation>,
+        /// What became of each recipient that was tried.
+        results: Vec<(u32, AttemptResult)>,
+    },
+    /// The connection is gone, for whatever reason, also after a `Close`. A ticket that was transmitted and has had no
+    /// `Attempted` counts as lost.
+    ConversationEnded {
+        /// Which.
+        conversation: Conversation,
+        /// What went wrong; `None` after a `Close` and when an idle connection was closed in good order.
+        failure: Option<Failure>,
+    },
+    /// The shell found that there is nobody to talk to (null MX, no such domain, no answer from DNS), before any
+    /// conversation was opened for the envelope or instead of it.
+    Unresolvable {
+        /// The envelope.
+        ticket: Ticket,
+        /// What became of each recipient: [`AttemptResult::Unresolvable`].
+        results: Vec<(u32, AttemptResult)>,
+    },
+    /// A `Settle` is done: the envelope leaves the index.
+    Settled(Ticket),
+    /// A `ReadBody` is done: the shell holds the body. Repeat it until it succeeds, or say `BodyMissing`.
+    BodyRead {
+        /// The envelope.
+        ticket: Ticket,
+        /// Bytes held.
+        bytes: u64,
+    },
+    /// The body is gone for good (the stream's leader says so). Never a reason to bounce: it goes to the dead letters.
+    BodyMissing {
+        /// The envelope.
+        ticket: Ticket,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What a recipient met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptResult {
+    /// Taken.
+    Delivered(Reply),
+    /// Refused, for now or for good as the reply says.
+    Refused(Reply),
+    /// The conversation broke off.
+    Lost {
+        /// How, for people.
+        text: String,
+        /// After the message was sent entirely: it may have been taken.
+        after_end_of_data: bool,
+    },
+    /// There is nobody to talk to.
+    Unresolvable {
+        /// For good (no such domain, null MX), or for now.
+        permanent: bool,
+        /// The reply made up for it, such as 556 5.1.10.
+        reply: Reply,
+    },
+}
+
+/// Why a conversation failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Whose fault it is.
+    pub scope: FailureScope,
+    /// What the exchanger said, if it said something.
+    pub reply: Option<Reply>,
+    /// What happened, for people.
+    pub text: String,
+}
+
+/// Whose fault a failure is, and so what is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureScope {
+    /// The exchangers: refused, timed out, greeted with 4xx or 5xx.
+    Exchange,
+    /// The source address: not plumbed, its proxy is down.
+    Source,
+    /// This process: no file descriptors, a fault of ours.
+    Ourselves,
+}
