@@ -57,7 +57,8 @@ pub fn wire_message_id(id: &MessageId) -> Bytes {
     Bytes::copy_from_slice(id.as_bytes())
 }
 
-pub(crate) fn class(value: i32) -> Result<Class, ConvertError> {
+/// Reads a class.
+pub fn class(value: i32) -> Result<Class, ConvertError> {
     match wire::Class::try_from(value) {
         Ok(wire::Class::Transactional) => Ok(Class::Transactional),
         Ok(wire::Class::Bulk) => Ok(Class::Bulk),
@@ -65,7 +66,8 @@ pub(crate) fn class(value: i32) -> Result<Class, ConvertError> {
     }
 }
 
-pub(crate) fn wire_class(class: Class) -> wire::Class {
+/// Writes a class.
+pub fn wire_class(class: Class) -> wire::Class {
     match class {
         Class::Transactional => wire::Class::Transactional,
         Class::Bulk => wire::Class::Bulk,

@@ -55,7 +55,7 @@ pub mod egress {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 mod convert;
-pub use convert::{ConvertError, message_id, wire_message_id};
+pub use convert::{ConvertError, class, message_id, wire_class, wire_message_id};
 
 mod packet;
 pub use packet::{Packet, READER, decode_intake, encode_intake};
