@@ -21,3 +21,5 @@ pub use cluster_key::{ClusterKey, ClusterKeyError, SealError};
 pub mod clock;
 
 pub mod random;
+
+pub mod fault;

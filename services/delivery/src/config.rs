@@ -1,0 +1,188 @@
+//! The settings of a delivery process.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use postrider_dispatch::dispatcher::DispatcherConfig;
+use postrider_dispatch::limits::{PathLimits, Shaping};
+use postrider_model::TierDelays;
+use postrider_net::{DialerConfig, DnsConfig, SiteResolverConfig};
+use serde::Deserialize;
+
+/// `[delivery]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeliveryConfig {
+    /// The name of this process among the members: the same again after a restart, and no other's. The host name if empty.
+    pub member: String,
+    /// The name for EHLO. The host name if empty.
+    pub ehlo_name: String,
+    /// The address mail leaves from; the system chooses if there is none.
+    pub source_address: Option<IpAddr>,
+    /// Megabytes of message bodies held in memory.
+    pub body_megabytes: u64,
+    /// Conversations at the same time.
+    pub conversations: usize,
+    /// Envelopes of one shard in memory; at most 19,000.
+    pub shard_capacity: usize,
+    /// Seconds that a connection may stay idle before it is closed.
+    pub idle_secs: u64,
+    /// Seconds that one TCP connect may take.
+    pub connect_timeout_secs: u64,
+    /// No reply of an exchanger is waited for longer than this many seconds, however long RFC 5321 would allow.
+    pub longest_reply_secs: u64,
+    /// Addresses tried for one conversation at most.
+    pub most_addresses: usize,
+    /// Seconds that an exchange is left alone after its first failure in a row; doubles with each, up to half an hour.
+    pub first_closure_secs: u64,
+    /// What waits longer than this many seconds leaves memory for a tier.
+    pub index_wait_secs: u64,
+    /// Promote what is due in the tiers, and split what came for several sites. One process of a cluster is enough; any
+    /// number does no harm.
+    pub promote: bool,
+    /// Seconds that a shutdown waits for conversations to end.
+    pub drain_secs: u64,
+    /// Limits of each path.
+    pub shaping: ShapingConfig,
+    /// Name servers.
+    pub dns: DnsConfig,
+    /// What recipient domains resolve to.
+    pub sites: SiteResolverConfig,
+    /// What may be connected to.
+    pub dialer: DialerConfig,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self {
+            member: String::new(),
+            ehlo_name: String::new(),
+            source_address: None,
+            body_megabytes: 512,
+            conversations: 2_000,
+            shard_capacity: 19_000,
+            idle_secs: 3,
+            connect_timeout_secs: 30,
+            longest_reply_secs: 600,
+            most_addresses: 5,
+            first_closure_secs: 60,
+            index_wait_secs: 60,
+            promote: true,
+            drain_secs: 30,
+            shaping: ShapingConfig::default(),
+            dns: DnsConfig::default(),
+            sites: SiteResolverConfig::default(),
+            dialer: DialerConfig::default(),
+        }
+    }
+}
+
+/// `[delivery.shaping]`: limits of the paths to any site, and of those to named sites.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShapingConfig {
+    /// Of every site that is not named below.
+    pub default: LimitsConfig,
+    /// By site.
+    pub site: BTreeMap<String, LimitsConfig>,
+}
+
+/// The limits of one path; what is absent is as the default has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Connections at the same time (10).
+    pub connections: Option<u32>,
+    /// Messages over one connection (100).
+    pub messages_per_connection: Option<u32>,
+    /// Recipients per time: `100/s`, `5000/m`, `5000/h`, `20000/d` (no limit).
+    pub message_rate: Option<String>,
+}
+
+impl LimitsConfig {
+    fn over(&self, base: PathLimits, key: &str) -> anyhow::Result<PathLimits> {
+        let positive = |value: Option<u32>, base: u32, name: &str| match value {
+            Some(0) => anyhow::bail!("delivery.shaping.{key}.{name} must be at least 1"),
+            Some(value) => Ok(value),
+            None => Ok(base),
+        };
+        let message_rate = match &self.message_rate {
+            Some(rate) => Some(rate.parse().with_context(|| format!("delivery.shaping.{key}.message_rate"))?),
+            None => base.message_rate,
+        };
+        Ok(PathLimits {
+            connections: positive(self.connections, base.connections, "connections")?,
+            messages_per_connection: positive(
+                self.messages_per_connection,
+                base.messages_per_connection,
+                "messages_per_connection",
+            )?,
+            message_rate,
+        })
+    }
+}
+
+impl ShapingConfig {
+    /// The limits as the machine wants them.
+    ///
+    /// # Errors
+    /// Names the key that is wrong.
+    pub fn build(&self) -> anyhow::Result<Shaping> {
+        let default = self.default.over(PathLimits::default(), "default")?;
+        let mut sites = BTreeMap::new();
+        for (site, limits) in &self.site {
+            let name = site.parse().with_context(|| format!("delivery.shaping.site.{site}"))?;
+            sites.insert(name, limits.over(default, &format!("site.{site}"))?);
+        }
+        Ok(Shaping { default, sites })
+    }
+}
+
+impl DeliveryConfig {
+    /// The numbers of the dispatcher.
+    pub fn dispatcher(&self, tier_delays: TierDelays) -> DispatcherConfig {
+        let base = DispatcherConfig::default();
+        let first_closure = Duration::from_secs(self.first_closure_secs.max(1));
+        DispatcherConfig {
+            tier_delays,
+            index_wait: Duration::from_secs(self.index_wait_secs),
+            shard_capacity: self.shard_capacity.clamp(100, 19_000),
+            tenant_site_capacity: self.shard_capacity.clamp(100, 19_000) / 2,
+            body_bytes: self.body_megabytes.saturating_mul(1 << 20),
+            conversations: self.conversations.max(2),
+            idle_timeout: Duration::from_secs(self.idle_secs),
+            first_closure,
+            longest_closure: base.longest_closure.max(first_closure),
+            ..base
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_site_inherits_what_it_does_not_say() {
+        let config: ShapingConfig = ShapingConfig {
+            default: LimitsConfig { connections: Some(4), message_rate: Some("10/s".into()), ..Default::default() },
+            site: [("google".to_owned(), LimitsConfig { connections: Some(20), ..Default::default() })].into(),
+        };
+        let shaping = config.build().unwrap();
+        let google = shaping.of(&"google".parse().unwrap());
+        assert_eq!((google.connections, google.messages_per_connection), (20, 100));
+        assert_eq!(google.message_rate.unwrap().to_string(), "10/s");
+        assert_eq!(shaping.of(&"example.net".parse().unwrap()).connections, 4);
+    }
+
+    #[test]
+    fn a_wrong_limit_is_named() {
+        let bad = |limits| ShapingConfig { site: [("google".to_owned(), limits)].into(), ..Default::default() };
+        let zero = bad(LimitsConfig { connections: Some(0), ..Default::default() }).build().unwrap_err();
+        assert!(zero.to_string().contains("delivery.shaping.site.google.connections"), "{zero}");
+        let rate = bad(LimitsConfig { message_rate: Some("fast".into()), ..Default::default() }).build().unwrap_err();
+        assert!(format!("{rate:#}").contains("delivery.shaping.site.google.message_rate: \"fast\""), "{rate:#}");
+    }
+}

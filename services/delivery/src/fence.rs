@@ -1,0 +1,47 @@
+//! The fence of this process, shared by everything that acts in the name of its shards. It only keeps the machine's state
+//! and reads the monotonic clock for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use postrider_dispatch::ownership::{Fence, MonotonicMillis, Renewal};
+use postrider_model::Timestamp;
+
+/// A clone shows the same fence.
+#[derive(Clone, Debug)]
+pub struct SharedFence {
+    fence: Arc<Mutex<Fence>>,
+    origin: Instant,
+}
+
+impl Default for SharedFence {
+    fn default() -> Self {
+        Self { fence: Arc::default(), origin: Instant::now() }
+    }
+}
+
+impl SharedFence {
+    /// The monotonic clock now.
+    pub fn clock(&self) -> MonotonicMillis {
+        MonotonicMillis::new(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// A renewal that was sent at `sent` has succeeded.
+    pub fn renewed(&self, sent: MonotonicMillis) -> Renewal {
+        self.lock().renewed(sent)
+    }
+
+    /// Whether anything may be sent or published in the name of our shards.
+    pub fn may_act(&self) -> bool {
+        self.lock().may_act(self.clock())
+    }
+
+    /// The moment up to which permits of the limits we own may run.
+    pub fn permits_until(&self, now: Timestamp) -> Timestamp {
+        now.after(self.lock().permits_for(self.clock()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Fence> {
+        self.fence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

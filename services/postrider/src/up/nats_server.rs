@@ -1,0 +1,204 @@
+//! The nats-server child of `postrider up`: found, checked, started, stopped. It never outlives its parent: a shell between
+//! the two waits on a pipe that closes when the parent dies, however it dies.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::process::{Child, Command};
+
+use super::arguments::Durability;
+
+const OLDEST: (u64, u64, u64) = (2, 15, 1);
+
+/// The program to run: `NATS_SERVER`, else the first `nats-server` on PATH, checked to be new enough.
+///
+/// # Errors
+/// One line that says what is missing or too old and what to do.
+pub async fn find() -> anyhow::Result<PathBuf> {
+    let program = match std::env::var_os("NATS_SERVER") {
+        Some(given) => PathBuf::from(given),
+        None => std::env::var_os("PATH")
+            .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join("nats-server")).find(|file| file.is_file()))
+            .context(
+                "nats-server is missing: install 2.15.1 or newer on PATH, set NATS_SERVER to its path, or start with \
+                 deploy/local/up, which fetches it",
+            )?,
+    };
+    let output = Command::new(&program).arg("--version").output().await.with_context(|| {
+        format!("{} cannot be run: set NATS_SERVER to a nats-server of 2.15.1 or newer", program.display())
+    })?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let found = version(&text)
+        .with_context(|| format!("{} does not say that it is nats-server: {text:?}", program.display()))?;
+    if found < OLDEST {
+        bail!(
+            "{} is version {}.{}.{}: Postrider needs nats-server 2.15.1 or newer (deploy/local/up fetches one; or set \
+             NATS_SERVER)",
+            program.display(),
+            found.0,
+            found.1,
+            found.2
+        );
+    }
+    Ok(program)
+}
+
+fn version(text: &str) -> Option<(u64, u64, u64)> {
+    let numbers = text.strip_prefix("nats-server: v")?;
+    let mut parts = numbers.split(['.', '-', ' ']).map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??, parts.next()??))
+}
+
+/// A running nats-server.
+pub struct NatsServer {
+    child: Child,
+    /// Its process id.
+    pub pid: u32,
+}
+
+// $1: the program, $2: its configuration, $3: its process id file. Ends the server when standard input closes.
+const GUARD: &str = r#"
+"$1" -c "$2" &
+server=$!
+( while kill -0 $server 2>/dev/null; do sleep 1; done; kill $$ 2>/dev/null ) &
+trap 'kill -TERM $server 2>/dev/null; wait $server; exit 0' TERM
+echo $server > "$3"
+cat > /dev/null
+kill -TERM $server 2>/dev/null
+wait $server
+"#;
+
+impl NatsServer {
+    /// Starts it on `address` with its store under `data`, and waits until it takes connections.
+    ///
+    /// # Errors
+    /// With the end of its log, if it does not come up.
+    pub async fn start(
+        program: &Path,
+        data: &Path,
+        address: SocketAddr,
+        durability: Durability,
+    ) -> anyhow::Result<Self> {
+        end_leftover(data).await?;
+        let store = data.join("nats");
+        let log = data.join("nats.log");
+        let pid_file = data.join("nats.pid");
+        let config = data.join("nats.conf");
+        std::fs::create_dir_all(&store)?;
+        let sync = match durability {
+            Durability::Process => String::new(),
+            Durability::Disk => "  sync_interval: always\n".to_owned(),
+        };
+        let text = format!(
+            "# Written by `postrider up` at each start.\nlisten: \"{address}\"\nserver_name: \"postrider-up\"\nlog_file: {}\n\
+             max_payload: 1MB\nmax_pending: 128MB\njetstream {{\n  store_dir: {}\n  max_mem: 1GB\n  max_file: 1TB\n{sync}}}\n",
+            quoted(&log)?,
+            quoted(&store)?
+        );
+        std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+        remove(&pid_file)?;
+        let child = Command::new("sh")
+            .args(["-c", GUARD, "nats-guard"])
+            .arg(program)
+            .arg(&config)
+            .arg(&pid_file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("cannot start a shell for nats-server")?;
+        let mut server = Self { child, pid: 0 };
+        for _ in 0..300 {
+            if let Some(status) = server.child.try_wait()? {
+                bail!("nats-server ended at once ({status}); its log {} ends: {}", log.display(), last_lines(&log));
+            }
+            if server.pid == 0 {
+                server.pid = read_pid(&pid_file).unwrap_or(0);
+            } else if tokio::net::TcpStream::connect(address).await.is_ok() {
+                return Ok(server);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("nats-server did not take connections on {address} within 30 s; its log {} ends: {}", log.display(), last_lines(&log))
+    }
+
+    /// Waits until it ends by itself, which it should not.
+    pub async fn ended(&mut self) {
+        if let Err(error) = self.child.wait().await {
+            tracing::error!(%error, "cannot wait for nats-server");
+        }
+    }
+
+    /// Stops it in good order.
+    pub async fn stop(mut self) {
+        drop(self.child.stdin.take());
+        if tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await.is_err() {
+            tracing::warn!("nats-server did not stop within 20 s; killing it");
+            if let Err(error) = self.child.kill().await {
+                tracing::error!(%error, "cannot kill the guard of nats-server");
+            }
+        }
+    }
+}
+
+/// Ends a nats-server that a parent killed without warning has left in `data` (the guard needs a moment for it).
+async fn end_leftover(data: &Path) -> anyhow::Result<()> {
+    let Some(pid) = read_pid(&data.join("nats.pid")) else { return Ok(()) };
+    let ours = data.join("nats.conf");
+    let is_ours = || {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&*ours.to_string_lossy()))
+    };
+    for round in 0..100 {
+        if !is_ours() {
+            return Ok(());
+        }
+        if round == 20 {
+            let status = Command::new("kill").arg(pid.to_string()).status().await?;
+            tracing::warn!(pid, %status, "ended a nats-server left by an earlier start");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bail!("a nats-server left by an earlier start (process {pid}) does not end: end it by hand, then start again")
+}
+
+fn read_pid(file: &Path) -> Option<u32> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn remove(file: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn quoted(path: &Path) -> anyhow::Result<String> {
+    let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+    Ok(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(3).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        assert_eq!(version("nats-server: v2.15.1"), Some((2, 15, 1)));
+        assert_eq!(version("nats-server: v2.15.0-RC.1"), Some((2, 15, 0)));
+        assert!(version("nats-server: v2.9.25") < Some(OLDEST));
+        assert_eq!(version("hello"), None);
+    }
+}
