@@ -10,5 +10,9 @@ pub use permit::{Ask, Grant, Permit, PermitId};
 mod shaping;
 pub use shaping::{PathLimits, Rate, RateError, Shaping};
 
+mod window;
+
+mod claim;
+
 mod owner;
 pub use owner::LimitOwner;

@@ -13,10 +13,12 @@ pub struct Ask {
     pub path: Path,
     /// On whose behalf: a share of the connections is kept for transactional mail.
     pub class: Class,
-    /// Recipients of the next message: fewer are of no use, unless the whole limit is smaller.
+    /// Recipients of the next message. Fewer are granted only if the whole limit is smaller, or all of them would take long.
     pub least: u32,
-    /// Recipients that could go now: more are of no use.
+    /// Recipients that could go now: more are of no use. 0 in a renewal that only keeps the connection.
     pub messages: u32,
+    /// Connections the asker holds on this path already: who holds fewer is served first.
+    pub connections: u32,
 }
 
 /// Names a permit for ever: the epoch of the owner that gave it, and a number within it.
