@@ -1,0 +1,193 @@
+//! `postrider queue`.
+
+use clap::Subcommand;
+use postrider_proto::control::v1 as api;
+use serde::Serialize;
+
+use super::connection::Session;
+use super::output::{Output, Page};
+use super::table::{Align, Table};
+use super::{Failure, examples, time};
+
+/// What can be asked about the queue.
+#[derive(Debug, Subcommand)]
+pub enum QueueVerb {
+    /// What is in the queue by site, tenant and class: ready, in flight, waiting and why, and how old
+    ///
+    /// A reason such as `retry (5m)` counts what is in the tier of five minutes until its next turn.
+    #[command(after_help = examples(&[
+        "queue summary",
+        "queue summary --tenant acme",
+        "queue summary -o json | jq '[.rows[].ready] | add'",
+    ]))]
+    Summary {
+        /// Only this tenant
+        #[arg(long, value_name = "TENANT", default_value = "")]
+        tenant: String,
+        /// Only this site
+        #[arg(long, value_name = "SITE", default_value = "")]
+        site: String,
+        /// Only this class
+        #[arg(long, value_name = "CLASS", value_parser = ["transactional", "bulk"])]
+        class: Option<String>,
+    },
+}
+
+#[derive(Serialize)]
+struct View {
+    time: String,
+    rows: Vec<RowView>,
+    /// Messages of several parts that wait to be split.
+    intake: u64,
+    dead: u64,
+    answered_members: Vec<String>,
+    silent_members: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RowView {
+    site: String,
+    tenant: String,
+    class: String,
+    ready: u64,
+    in_flight: u64,
+    waiting: Vec<WaitView>,
+    oldest_accept_time: Option<String>,
+    oldest_age_seconds: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct WaitView {
+    reason: String,
+    count: u64,
+}
+
+impl From<api::QueueSummary> for View {
+    fn from(summary: api::QueueSummary) -> Self {
+        let now = time::moment(summary.time.as_ref());
+        let rows = summary.rows.into_iter().map(|row| {
+            let oldest = time::moment(row.oldest_accept_time.as_ref());
+            RowView {
+                site: row.site,
+                tenant: row.tenant,
+                class: row.class,
+                ready: row.ready,
+                in_flight: row.in_flight,
+                waiting: row
+                    .waiting
+                    .into_iter()
+                    .map(|wait| WaitView { reason: wait.reason, count: wait.count })
+                    .collect(),
+                oldest_accept_time: oldest.map(|at| at.to_string()),
+                oldest_age_seconds: oldest.zip(now).map(|(oldest, now)| now.since(oldest).as_secs()),
+            }
+        });
+        Self {
+            time: time::rfc3339(summary.time.as_ref()),
+            rows: rows.collect(),
+            intake: summary.intake,
+            dead: summary.dead,
+            answered_members: summary.answered_members,
+            silent_members: summary.silent_members,
+        }
+    }
+}
+
+pub(super) async fn run(verb: QueueVerb, session: Session, mut out: Output) -> Result<(), Failure> {
+    let QueueVerb::Summary { tenant, site, class } = verb;
+    let request = api::GetQueueSummaryRequest { tenant, site, class: class.unwrap_or_default() };
+    let summary = session.queue().get_queue_summary(request).await?.into_inner();
+    out.show(&View::from(summary), draw)
+}
+
+fn draw(view: &View, page: &mut Page) {
+    if view.rows.is_empty() {
+        page.line("The queue is empty.");
+    } else {
+        let mut table = Table::new(&[
+            ("SITE", Align::Left),
+            ("TENANT", Align::Left),
+            ("CLASS", Align::Left),
+            ("READY", Align::Right),
+            ("IN FLIGHT", Align::Right),
+            ("WAITING", Align::Right),
+            ("OLDEST", Align::Right),
+            ("WHY IT WAITS", Align::Elastic),
+        ]);
+        for row in &view.rows {
+            let reasons: Vec<String> =
+                row.waiting.iter().map(|wait| format!("{} {}", wait.reason, wait.count)).collect();
+            table.row([
+                row.site.clone(),
+                row.tenant.clone(),
+                row.class.clone(),
+                row.ready.to_string(),
+                row.in_flight.to_string(),
+                row.waiting.iter().map(|wait| wait.count).sum::<u64>().to_string(),
+                row.oldest_age_seconds
+                    .map(|seconds| time::span(std::time::Duration::from_secs(seconds)))
+                    .unwrap_or_default(),
+                reasons.join(", "),
+            ]);
+        }
+        page.table(&table);
+    }
+    if view.intake > 0 {
+        page.line(&format!("{} messages of several parts wait to be split.", view.intake));
+    }
+    if view.dead > 0 {
+        page.line(&format!("{} dead letters are kept.", view.dead));
+    }
+    if view.answered_members.is_empty() && view.silent_members.is_empty() {
+        page.line("No delivery process is alive: nothing is being sent.");
+    }
+    if !view.silent_members.is_empty() {
+        page.line(&format!("Did not answer, so what they hold is missing here: {}", view.silent_members.join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> api::QueueSummary {
+        api::QueueSummary {
+            rows: vec![api::QueueRow {
+                site: "google".into(),
+                tenant: "acme".into(),
+                class: "bulk".into(),
+                ready: 12_000,
+                in_flight: 20,
+                waiting: vec![
+                    api::WaitCount { reason: "rate-limit".into(), count: 7 },
+                    api::WaitCount { reason: "retry (5m)".into(), count: 3 },
+                ],
+                oldest_accept_time: Some(prost_types::Timestamp { seconds: 1_000, nanos: 0 }),
+            }],
+            answered_members: vec!["delivery-0".into()],
+            silent_members: vec!["delivery-1".into()],
+            time: Some(prost_types::Timestamp { seconds: 1_125, nanos: 0 }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_summary_fits_into_a_hundred_columns_and_names_who_is_silent() {
+        let mut page = Page::for_test(Some(100));
+        draw(&View::from(summary()), &mut page);
+        assert_eq!(
+            page.as_str(),
+            "SITE    TENANT  CLASS  READY  IN FLIGHT  WAITING  OLDEST  WHY IT WAITS\n\
+             google  acme    bulk   12000         20       10   2m 5s  rate-limit 7, retry (5m) 3\n\
+             Did not answer, so what they hold is missing here: delivery-1\n"
+        );
+    }
+
+    #[test]
+    fn an_empty_queue_says_so() {
+        let mut page = Page::for_test(None);
+        let empty = api::QueueSummary { answered_members: vec!["d".into()], ..Default::default() };
+        draw(&View::from(empty), &mut page);
+        assert_eq!(page.as_str(), "The queue is empty.\n");
+    }
+}
