@@ -114,7 +114,11 @@ impl Dialer {
 
 fn open(target: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, DialFailure> {
     let opened = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let socket = opened.map_err(|error| DialFailure::Ourselves { error })?;
+    let socket = opened.map_err(|error| match TcpSocket::new_v4() {
+        // A system without IPv6 cannot reach this address; it can reach others.
+        Ok(_) if target.is_ipv6() => DialFailure::Destination { target, error },
+        _ => DialFailure::Ourselves { error },
+    })?;
     if let Some(address) = source {
         // Ports of closed connections stay in TIME_WAIT; without this a busy source runs out of them.
         socket.set_reuseaddr(true).map_err(|error| DialFailure::Ourselves { error })?;
@@ -123,13 +127,61 @@ fn open(target: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, DialFai
     Ok(socket)
 }
 
+/// Whose fault a failed connect is. `AddrNotAvailable` means that no port is left, or, towards IPv6, that the system has no
+/// IPv6 address to send from: then it is as unreachable as any other destination without a way.
 fn blame(error: io::Error, target: SocketAddr, source: Option<IpAddr>) -> DialFailure {
     match (error.kind(), source) {
         (io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse, Some(address)) => {
             DialFailure::Source { address, error }
         }
-        (io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::OutOfMemory, _)
-        | (io::ErrorKind::PermissionDenied, _) => DialFailure::Ourselves { error },
+        (io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse, None) if target.is_ipv4() => {
+            DialFailure::Ourselves { error }
+        }
+        (io::ErrorKind::OutOfMemory | io::ErrorKind::PermissionDenied, _) => DialFailure::Ourselves { error },
         _ => DialFailure::Destination { target, error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V4: &str = "192.0.2.1:25";
+    const V6: &str = "[2001:db8::1]:25";
+
+    #[track_caller]
+    fn check(kind: io::ErrorKind, target: &str, source: Option<&str>, expected: &str) {
+        let source = source.map(|source| source.parse().unwrap());
+        let blamed = match blame(io::Error::from(kind), target.parse().unwrap(), source) {
+            DialFailure::Destination { .. } => "destination",
+            DialFailure::NotPublic { .. } => "not public",
+            DialFailure::Source { .. } => "source",
+            DialFailure::Ourselves { .. } => "ourselves",
+        };
+        assert_eq!(blamed, expected);
+    }
+
+    #[test]
+    fn whoever_cannot_be_reached_is_to_blame() {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
+        for kind in [ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut] {
+            check(kind, V4, Some("198.51.100.1"), "destination");
+        }
+    }
+
+    #[test]
+    fn a_source_without_a_free_port_is_to_blame() {
+        check(io::ErrorKind::AddrNotAvailable, V4, Some("198.51.100.1"), "source");
+        check(io::ErrorKind::AddrNotAvailable, V4, None, "ourselves");
+    }
+
+    #[test]
+    fn an_ipv6_destination_of_a_system_without_ipv6_is_unreachable() {
+        check(io::ErrorKind::AddrNotAvailable, V6, None, "destination");
+    }
+
+    #[test]
+    fn a_local_firewall_is_our_own_fault() {
+        check(io::ErrorKind::PermissionDenied, V4, None, "ourselves");
     }
 }

@@ -34,7 +34,7 @@ pub struct DnsConfig {
     pub retries: usize,
     /// How many answers are remembered at most.
     pub cache_entries: u64,
-    /// How many questions may be on their way at once; more wait their turn.
+    /// How many questions may be on their way at once; more wait their turn, as long as an answer may take.
     pub concurrent_questions: usize,
 }
 
@@ -197,9 +197,11 @@ impl Dns {
         let Ok(name) = Name::from_ascii(format!("{domain}.")) else {
             return Err(DnsFailure::NoSuchDomain(domain.clone()));
         };
-        let _turn = self.turns.acquire().await.map_err(|closed| temporary(&closed))?;
-        let asked = tokio::time::timeout(self.longest_wait, self.resolver.lookup(name, kind)).await;
-        match asked {
+        let asked = async {
+            let _turn = self.turns.acquire().await;
+            self.resolver.lookup(name, kind).await
+        };
+        match tokio::time::timeout(self.longest_wait, asked).await {
             Err(_) => Err(temporary(&"no answer in time")),
             Ok(Ok(lookup)) if lookup.answers().iter().any(|record| record.record_type() == kind) => {
                 Ok(Answer::Records(lookup))

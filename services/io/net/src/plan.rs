@@ -32,7 +32,7 @@ pub struct Plan {
 
 impl Plan {
     /// A plan of hosts, the lowest preference first, known by a key: equal keys must mean equal sets of hosts.
-    pub(crate) fn new(exchange_key: Arc<str>, mut hosts: Vec<PlannedHost>) -> Self {
+    pub fn new(exchange_key: Arc<str>, mut hosts: Vec<PlannedHost>) -> Self {
         hosts.sort_by_key(|host| host.preference);
         Self { exchange_key, hosts }
     }

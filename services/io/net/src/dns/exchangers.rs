@@ -111,6 +111,13 @@ mod tests {
 
     #[test]
     fn names_that_are_no_host_names_are_passed_over() {
-        check(&[(5, "bad host.example."), (10, "a.example.")], &[(10, "a.example")]);
+        let domain: Domain = "example.com".parse().unwrap();
+        let bad = Name::from_labels([&b"bad\r\nhost"[..], b"example"]).unwrap();
+        let good = Name::from_ascii("mx.example.").unwrap();
+        let hosts = from_records(&domain, [(5, &bad), (10, &good)].into_iter()).unwrap();
+        assert_eq!(hosts, [Exchanger { host: Host::Name("mx.example".parse().unwrap()), preference: 10 }]);
+        // Nothing else: a mistake that can be repaired, so mail waits.
+        let failure = from_records(&domain, [(5, &bad)].into_iter()).unwrap_err();
+        assert!(!failure.is_permanent(), "{failure}");
     }
 }
