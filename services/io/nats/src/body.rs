@@ -1,0 +1,277 @@
+//! Bodies: how the bytes of a message are stored (zstd where it pays), inline or in a BODY stream as chunks found by
+//! sequence. A body that cannot be read is never a reason to bounce: `Gone` is said only after the stream's leader said so.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use postrider_model::{Body, BodyRef};
+use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::publish::PublishError;
+use crate::spool::Spool;
+use crate::subject::{self, StreamName};
+
+/// The largest body, as stored, that travels in its envelope's own record.
+pub const INLINE_BYTES: usize = 64 * 1024;
+
+/// The largest message that is unfolded: a bound against a frame that lies about its size.
+pub const LARGEST_MESSAGE: usize = 256 << 20;
+
+/// Bytes of a chunk: half of what a server takes by default.
+const CHUNK: usize = 512 * 1024;
+
+/// Below this nothing is worth a zstd frame.
+const COMPRESS_FROM: usize = 512;
+
+/// Chunks under way at a time, for one body.
+const WINDOW: usize = 4;
+
+/// Rounds of "replica, then leader" before a body counts as gone.
+const TRIES: u32 = 3;
+
+/// Why a body could not be read.
+#[derive(Debug, Error)]
+pub enum BodyError {
+    /// The stream's leader says that a chunk does not exist: to the dead letters.
+    #[error("chunk {sequence} of {stream} does not exist")]
+    Gone {
+        /// The stream.
+        stream: String,
+        /// The chunk.
+        sequence: u64,
+    },
+    /// The bytes are not those that were stored: to the dead letters.
+    #[error("the body is damaged: {0}")]
+    Damaged(String),
+    /// Nobody could be asked: try again later.
+    #[error("the body cannot be read now: {0}")]
+    Unavailable(String),
+}
+
+/// The stored form of a message: a zstd frame where that saves an eighth and more, else the bytes themselves.
+pub fn encode_body(message: Bytes) -> Body {
+    match compress(&message) {
+        Some(bytes) => Body::Inline { bytes, compressed: true },
+        None => Body::Inline { bytes: message, compressed: false },
+    }
+}
+
+/// The message in its stored form, `None` if compression does not pay.
+pub(crate) fn compress(bytes: &Bytes) -> Option<Bytes> {
+    if bytes.len() < COMPRESS_FROM {
+        return None;
+    }
+    let level = if bytes.len() <= CHUNK { 3 } else { 1 };
+    let frame = zstd::bulk::compress(bytes, level).ok()?;
+    (frame.len() < bytes.len() - bytes.len() / 8).then(|| frame.into())
+}
+
+/// The bytes again.
+pub(crate) fn decompress(frame: &Bytes, largest: usize) -> Result<Bytes, BodyError> {
+    let claimed = zstd::zstd_safe::get_frame_content_size(frame)
+        .map_err(|_| BodyError::Damaged("not a zstd frame".to_owned()))?
+        .and_then(|size| usize::try_from(size).ok())
+        .ok_or_else(|| BodyError::Damaged("a zstd frame of unknown size".to_owned()))?;
+    if claimed > largest {
+        return Err(BodyError::Damaged(format!("it would unfold to {claimed} bytes, more than {largest}")));
+    }
+    let bytes = zstd::bulk::decompress(frame, claimed).map_err(|e| BodyError::Damaged(e.to_string()))?;
+    Ok(bytes.into())
+}
+
+/// The message of an inline body.
+///
+/// # Errors
+/// [`BodyError::Damaged`].
+pub fn decode_body(bytes: Bytes, compressed: bool) -> Result<Bytes, BodyError> {
+    if compressed { decompress(&bytes, LARGEST_MESSAGE) } else { Ok(bytes) }
+}
+
+impl Spool {
+    /// Finds the place of a message's body: inline up to [`INLINE_BYTES`] if a single part has it, else BODY, and then it
+    /// is durable when this returns.
+    ///
+    /// # Errors
+    /// [`PublishError`], after the configured budget.
+    pub async fn place_body(&self, message: Bytes, sharing: Sharing) -> Result<Body, PublishError> {
+        let body = encode_body(message);
+        match body {
+            Body::Inline { bytes, compressed } if sharing == Sharing::Shared || bytes.len() > INLINE_BYTES => {
+                self.put_body(bytes, compressed, sharing).await.map(Body::Stored)
+            }
+            placed => Ok(placed),
+        }
+    }
+
+    /// Stores bytes (in their stored form) in a BODY stream.
+    ///
+    /// # Errors
+    /// [`PublishError`], after the configured budget.
+    pub async fn put_body(&self, bytes: Bytes, compressed: bool, sharing: Sharing) -> Result<BodyRef, PublishError> {
+        let hash = xxh3_64(&bytes);
+        let number = u8::try_from(hash % u64::from(self.layout().side_streams.max(1))).unwrap_or(0);
+        let subject = subject::body(number);
+        let id = self.client().new_inbox();
+        let length = bytes.len();
+        let starts = (0..length.max(1)).step_by(CHUNK);
+        let sequences = stream::iter(starts.enumerate())
+            .map(|(index, start)| {
+                let chunk = bytes.slice(start..(start + CHUNK).min(length));
+                let (subject, id) = (&subject, format!("{id}:{index}"));
+                async move { self.publish(subject, &id, chunk).await }
+            })
+            .buffered(WINDOW)
+            .try_collect()
+            .await?;
+        Ok(BodyRef {
+            stream: number,
+            sequences,
+            length: u64::try_from(length).unwrap_or(u64::MAX),
+            hash,
+            compressed,
+            shared: sharing == Sharing::Shared,
+        })
+    }
+
+    /// Stores an inline body in BODY, before its envelope's first move; a stored one stays where it is.
+    ///
+    /// # Errors
+    /// [`PublishError`], after the configured budget.
+    pub async fn spill_body(&self, body: &Body) -> Result<BodyRef, PublishError> {
+        match body {
+            Body::Inline { bytes, compressed } => self.put_body(bytes.clone(), *compressed, Sharing::Own).await,
+            Body::Stored(stored) => Ok(stored.clone()),
+        }
+    }
+
+    /// The message, wherever its body is.
+    ///
+    /// # Errors
+    /// [`BodyError`].
+    pub async fn read_body(&self, body: &Body) -> Result<Bytes, BodyError> {
+        match body {
+            Body::Inline { bytes, compressed } => decode_body(bytes.clone(), *compressed),
+            Body::Stored(stored) => decode_body(self.read_stored(stored).await?, stored.compressed),
+        }
+    }
+
+    async fn read_stored(&self, stored: &BodyRef) -> Result<Bytes, BodyError> {
+        let stream = StreamName::Body(stored.stream);
+        let mut chunks: Vec<Bytes> = stream::iter(stored.sequences.iter().copied())
+            .map(|sequence| self.read_chunk(stream, sequence))
+            .buffered(WINDOW)
+            .try_collect()
+            .await?;
+        let bytes = match chunks.len() {
+            1 => chunks.swap_remove(0),
+            _ => {
+                let mut whole = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
+                for chunk in &chunks {
+                    whole.extend_from_slice(chunk);
+                }
+                whole.freeze()
+            }
+        };
+        if u64::try_from(bytes.len()) != Ok(stored.length) || xxh3_64(&bytes) != stored.hash {
+            return Err(BodyError::Damaged(format!("length or hash differ from what {stream} was given")));
+        }
+        Ok(bytes)
+    }
+
+    /// A replica that lags answers 404 to a chunk that exists, so the leader has the last word.
+    async fn read_chunk(&self, stream: StreamName, sequence: u64) -> Result<Bytes, BodyError> {
+        let handle = self
+            .context()
+            .get_stream_no_info(stream.to_string())
+            .await
+            .map_err(|e| BodyError::Unavailable(e.to_string()))?;
+        let mut last = BodyError::Unavailable("not asked".to_owned());
+        for round in 0..TRIES {
+            if round > 0 {
+                tokio::time::sleep(Duration::from_millis(50) * round).await;
+            }
+            match handle.direct_get(sequence).await {
+                Ok(message) => return Ok(message.payload),
+                Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
+                Err(error) => tracing::debug!(%stream, sequence, %error, "direct get failed"),
+            }
+            match handle.get_raw_message(sequence).await {
+                Ok(message) => return Ok(message.payload),
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
+                    last = BodyError::Gone { stream: stream.to_string(), sequence };
+                }
+                Err(error) => last = BodyError::Unavailable(error.to_string()),
+            }
+        }
+        Err(last)
+    }
+
+    /// Deletes a body that only its own, finished part used. One that is gone already is fine; a shared one ages out.
+    ///
+    /// # Errors
+    /// What could not be done: the body then ages out.
+    pub async fn delete_body(&self, stored: &BodyRef) -> Result<(), BodyError> {
+        if stored.shared {
+            return Ok(());
+        }
+        let stream = StreamName::Body(stored.stream);
+        stream::iter(stored.sequences.iter().copied())
+            .map(|sequence| self.delete_message(stream, sequence))
+            .buffer_unordered(WINDOW)
+            .try_collect()
+            .await
+    }
+
+    async fn delete_message(&self, stream: StreamName, sequence: u64) -> Result<(), BodyError> {
+        // Without overwriting the bytes on disk, which is many times slower.
+        let ask = serde_json::json!({ "seq": sequence, "no_erase": true });
+        let subject = format!("STREAM.MSG.DELETE.{stream}");
+        let answer: serde_json::Value =
+            self.context().request(subject, &ask).await.map_err(|e| BodyError::Unavailable(e.to_string()))?;
+        let no_message = |code: &serde_json::Value| matches!(code.as_u64(), Some(10037 | 10043 | 10057));
+        match answer.get("error") {
+            None => Ok(()),
+            Some(error) if no_message(&error["err_code"]) => Ok(()),
+            Some(error) => Err(BodyError::Unavailable(error["description"].to_string())),
+        }
+    }
+}
+
+/// Whether several parts use a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// One part: the body is deleted with it.
+    Own,
+    /// Several: the body ages out.
+    Shared,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_compressed_and_comes_back() {
+        let message = Bytes::from("Subject: hello\r\n\r\n".repeat(500));
+        let Body::Inline { bytes, compressed } = encode_body(message.clone()) else { panic!() };
+        assert!(compressed && bytes.len() < message.len() / 4);
+        assert_eq!(decode_body(bytes, true).unwrap(), message);
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_left_as_it_is() {
+        let noise: Vec<u8> = (0u64..2_000).flat_map(|n| xxh3_64(&n.to_be_bytes()).to_be_bytes()).collect();
+        let Body::Inline { compressed, .. } = encode_body(noise.into()) else { panic!() };
+        assert!(!compressed);
+    }
+
+    #[test]
+    fn a_frame_that_claims_too_much_is_damaged() {
+        let frame: Bytes = zstd::bulk::compress(&vec![0u8; 1 << 20], 1).unwrap().into();
+        assert!(matches!(decompress(&frame, 1 << 19), Err(BodyError::Damaged(_))));
+        assert!(matches!(decompress(&Bytes::from_static(b"nonsense"), 1 << 19), Err(BodyError::Damaged(_))));
+    }
+}

@@ -1,0 +1,224 @@
+//! The settings of every stream, consumer and bucket, in one place.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::kv;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use postrider_model::{Class, ShardLayout, Tier};
+
+use crate::bucket;
+use crate::config::NatsConfig;
+use crate::subject::{self, StreamName};
+
+/// A stream that must exist, with its consumers.
+pub(crate) struct Wanted {
+    pub(crate) config: Config,
+    pub(crate) consumers: Vec<pull::Config>,
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Bodies and events outlive the longest expiry.
+const KEPT: Duration = DAY.saturating_mul(8);
+
+/// How long a repeat of an id is recognised.
+const REPEATS: Duration = Duration::from_secs(60);
+
+/// A member that has not renewed for this long is gone.
+pub(crate) const MEMBER_TTL: Duration = Duration::from_secs(15);
+
+/// The share of `storage_bytes` that each kind of stream gets, in thousandths.
+mod share {
+    pub(super) const READY_BULK: i64 = 280;
+    pub(super) const READY_TRANSACTIONAL: i64 = 60;
+    pub(super) const RETRY: i64 = 100;
+    pub(super) const BODY: i64 = 350;
+    pub(super) const INTAKE: i64 = 60;
+    pub(super) const DEAD: i64 = 30;
+    pub(super) const EVENTS: i64 = 100;
+    pub(super) const BUCKETS: i64 = 10;
+}
+
+fn bytes(config: &NatsConfig, thousandths: i64, streams: u8) -> i64 {
+    let total = i64::try_from(config.storage_bytes).unwrap_or(i64::MAX);
+    total / 1_000 * thousandths / i64::from(streams.max(1))
+}
+
+pub(crate) fn streams(layout: &ShardLayout, config: &NatsConfig) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    let shards =
+        |stream: StreamName| layout.shards().filter(move |&shard| subject::ready_stream(layout, shard) == stream);
+    let ready = |stream: StreamName, max_bytes: i64| Wanted {
+        config: Config {
+            subjects: shards(stream).map(subject::all_ready).collect(),
+            ..work_queue(stream, config, max_bytes)
+        },
+        consumers: shards(stream).map(|shard| consumer(&Consumer::Ready(shard))).collect(),
+    };
+    for n in 0..layout.bulk_streams {
+        let max_bytes = bytes(config, share::READY_BULK, layout.bulk_streams);
+        wanted.push(ready(StreamName::ReadyBulk(n), max_bytes));
+    }
+    wanted.push(ready(StreamName::ReadyTransactional, bytes(config, share::READY_TRANSACTIONAL, 1)));
+    for tier in Tier::ALL {
+        wanted.push(Wanted {
+            config: Config {
+                subjects: Class::ALL.map(|class| subject::all_retry(tier, class)).into(),
+                allow_direct: true,
+                ..work_queue(StreamName::Retry(tier), config, bytes(config, share::RETRY, 5))
+            },
+            consumers: Class::ALL.map(|class| consumer(&Consumer::Retry(tier, class))).into(),
+        });
+    }
+    for n in 0..layout.side_streams {
+        wanted.push(Wanted {
+            config: Config {
+                subjects: vec![subject::body(n)],
+                retention: RetentionPolicy::Limits,
+                max_age: KEPT,
+                allow_direct: true,
+                ..work_queue(StreamName::Body(n), config, bytes(config, share::BODY, layout.side_streams))
+            },
+            consumers: Vec::new(),
+        });
+    }
+    wanted.push(Wanted {
+        config: Config {
+            subjects: vec![subject::INTAKE.to_owned()],
+            ..work_queue(StreamName::Intake, config, bytes(config, share::INTAKE, 1))
+        },
+        consumers: vec![consumer(&Consumer::Splitter)],
+    });
+    wanted.push(Wanted {
+        config: Config {
+            subjects: vec!["dead.>".to_owned()],
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            allow_direct: true,
+            ..work_queue(StreamName::Dead, config, bytes(config, share::DEAD, 1))
+        },
+        consumers: Vec::new(),
+    });
+    for n in 0..layout.side_streams {
+        let shards = layout.shards().filter(|&shard| subject::events_stream(layout, shard) == StreamName::Events(n));
+        wanted.push(Wanted {
+            config: Config {
+                subjects: shards.map(subject::event).collect(),
+                retention: RetentionPolicy::Limits,
+                discard: DiscardPolicy::Old,
+                max_age: KEPT,
+                allow_direct: true,
+                ..work_queue(StreamName::Events(n), config, bytes(config, share::EVENTS, layout.side_streams))
+            },
+            consumers: Vec::new(),
+        });
+    }
+    wanted
+}
+
+/// What all streams of the spool have in common; the others say how they differ.
+fn work_queue(name: StreamName, config: &NatsConfig, max_bytes: i64) -> Config {
+    Config {
+        name: name.to_string(),
+        retention: RetentionPolicy::WorkQueue,
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        num_replicas: config.replicas,
+        duplicate_window: REPEATS,
+        max_bytes,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        max_consumers: -1,
+        ..Config::default()
+    }
+}
+
+/// Every durable consumer.
+#[derive(Clone, Debug)]
+pub(crate) enum Consumer {
+    Ready(postrider_model::ShardId),
+    Retry(Tier, Class),
+    Splitter,
+}
+
+/// Where a consumer is and how it is set.
+pub(crate) struct Placed {
+    pub(crate) stream: String,
+    pub(crate) name: String,
+    pub(crate) config: pull::Config,
+}
+
+pub(crate) fn consumer_of(layout: &ShardLayout, which: &Consumer) -> Placed {
+    let stream = match which {
+        Consumer::Ready(shard) => subject::ready_stream(layout, *shard),
+        Consumer::Retry(tier, _) => StreamName::Retry(*tier),
+        Consumer::Splitter => StreamName::Intake,
+    };
+    let config = consumer(which);
+    Placed { stream: stream.to_string(), name: config.durable_name.clone().unwrap_or_default(), config }
+}
+
+fn consumer(which: &Consumer) -> pull::Config {
+    let (name, filter, ack_wait, max_ack_pending) = match which {
+        // Longer than any conversation: an owner that dies is replaced by RESET, not by waiting.
+        Consumer::Ready(shard) => {
+            (subject::ready_consumer(*shard), subject::all_ready(*shard), Duration::from_secs(20 * 60), 20_000)
+        }
+        Consumer::Retry(tier, class) => {
+            (subject::retry_consumer(*tier, *class), subject::all_retry(*tier, *class), Duration::from_secs(60), 4_096)
+        }
+        Consumer::Splitter => {
+            (subject::SPLITTER.to_owned(), subject::INTAKE.to_owned(), Duration::from_secs(60), 1_024)
+        }
+    };
+    pull::Config {
+        durable_name: Some(name.clone()),
+        name: Some(name),
+        filter_subject: filter,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait,
+        max_ack_pending,
+        max_deliver: -1,
+        // A file consumer rewrites its state with every ack; a work queue needs none to be kept.
+        memory_storage: true,
+        ..pull::Config::default()
+    }
+}
+
+pub(crate) fn buckets(config: &NatsConfig) -> Vec<kv::Config> {
+    let bucket = |name: &str, history: i64, limit_markers: Option<Duration>| kv::Config {
+        bucket: name.to_owned(),
+        history,
+        max_bytes: bytes(config, share::BUCKETS, 2),
+        storage: StorageType::File,
+        num_replicas: config.replicas,
+        limit_markers,
+        ..kv::Config::default()
+    };
+    vec![bucket(bucket::CONFIG, 5, None), bucket(bucket::LEASE, 1, Some(MEMBER_TTL))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_streams_together_stay_within_the_storage() {
+        for layout in [ShardLayout::CLUSTER, ShardLayout::SINGLE] {
+            let config = NatsConfig { storage_bytes: 10_000_000_000, ..NatsConfig::default() };
+            let streams: i64 = streams(&layout, &config).iter().map(|wanted| wanted.config.max_bytes).sum();
+            let buckets: i64 = buckets(&config).iter().map(|bucket| bucket.max_bytes).sum();
+            let total = streams + buckets;
+            assert!((9_800_000_000..=10_000_000_000).contains(&total), "{total}");
+        }
+    }
+
+    #[test]
+    fn every_shard_has_one_consumer_and_one_subject() {
+        let wanted = streams(&ShardLayout::CLUSTER, &NatsConfig::default());
+        let subjects = wanted.iter().flat_map(|w| &w.config.subjects).filter(|s| s.starts_with("ready.")).count();
+        let consumers = wanted.iter().flat_map(|w| &w.consumers).filter(|c| c.filter_subject.starts_with("ready."));
+        assert_eq!((subjects, consumers.count()), (80, 80));
+    }
+}

@@ -1,0 +1,128 @@
+//! The life of one process among the members: joined, renewed, left. Whoever acts in the name of shards watches the renewals
+//! and fences itself by them; nothing here knows of shards.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postrider_model::Snapshot;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::bucket::BucketError;
+use crate::lease::{LeaseStore, Member};
+use crate::spool::Spool;
+
+/// How often a membership is renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// How long after a failure it is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How a membership stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// When the last renewal that succeeded was sent.
+    pub renewed: Option<Instant>,
+    /// Another process has taken this name: this one must end.
+    pub replaced: bool,
+}
+
+/// A membership that renews itself until it is dropped or left.
+pub struct Membership {
+    standing: watch::Receiver<Standing>,
+    leave: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Spool {
+    /// Joins the members and stays one. The revision of the configuration in force is reported as soon as it changes.
+    pub fn join(&self, member: Member, snapshot: watch::Receiver<Arc<Snapshot>>) -> Membership {
+        let (sender, standing) = watch::channel(Standing::default());
+        let leave = CancellationToken::new();
+        let life = Life { store: self.lease_store(), member, snapshot, sender, revision: None };
+        let task = AbortOnDropHandle::new(tokio::spawn(life.run(leave.clone())));
+        Membership { standing, leave, task }
+    }
+}
+
+impl Membership {
+    /// How it stands, and every change.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// Ends it in good order: others see it at once.
+    pub async fn leave(self) {
+        self.leave.cancel();
+        if let Err(error) = self.task.await {
+            tracing::debug!(%error, "the membership ended by itself");
+        }
+    }
+}
+
+struct Life {
+    store: LeaseStore,
+    member: Member,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    sender: watch::Sender<Standing>,
+    revision: Option<u64>,
+}
+
+impl Life {
+    async fn run(mut self, leave: CancellationToken) {
+        while !leave.is_cancelled() {
+            let pause = match self.beat().await {
+                Ok(true) => RENEW_EVERY,
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(member = %self.member.id, %error, "membership not renewed; trying again");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = leave.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = self.snapshot.changed() => {}
+            }
+        }
+        if let Some(revision) = self.revision
+            && let Err(error) = self.store.leave(&self.member.id, revision).await
+        {
+            tracing::debug!(%error, "left without a word; the membership ends by itself");
+        }
+    }
+
+    /// One renewal. False if another process has the name now.
+    async fn beat(&mut self) -> Result<bool, BucketError> {
+        self.member.config_revision = self.snapshot.borrow_and_update().revision;
+        let sent = Instant::now();
+        let renewed = match self.revision {
+            Some(revision) => match self.store.renew(&self.member, revision).await {
+                Err(BucketError::Conflict { .. }) => return self.conflict().await,
+                renewed => renewed?,
+            },
+            None => self.store.join(&self.member).await?,
+        };
+        self.revision = Some(renewed);
+        self.sender.send_replace(Standing { renewed: Some(sent), replaced: false });
+        Ok(true)
+    }
+
+    /// The entry is not as we left it: it ran out, an answer of ours was lost, or another process wrote it.
+    async fn conflict(&mut self) -> Result<bool, BucketError> {
+        self.revision = None;
+        match self.store.member(&self.member.id).await? {
+            Some((found, revision)) if found.started == self.member.started => {
+                self.revision = Some(revision);
+                Ok(true)
+            }
+            Some(_) => {
+                tracing::error!(member = %self.member.id, "another process has taken this member's name; ending");
+                self.sender.send_modify(|standing| standing.replaced = true);
+                Ok(false)
+            }
+            None => Ok(true),
+        }
+    }
+}

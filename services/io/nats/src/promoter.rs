@@ -1,0 +1,153 @@
+//! The promoter: moves what has waited long enough from the tiers back to READY, with the same id. Any process may run it,
+//! any number of them; a crash half way repeats a publish, which its id shows.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use postrider_dispatch::promote::{BatchDecision, HeadDecision, judge_head, judge_pulled};
+use postrider_model::{Class, Tier};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::handle::Leased;
+use crate::spool::Spool;
+use crate::tier::TierPuller;
+
+/// Envelopes of a batch.
+const BATCH: usize = 256;
+
+/// Publishes under way at a time.
+const WINDOW: usize = 64;
+
+/// How long to leave READY alone when it took nothing.
+const UNWILLING: Duration = Duration::from_secs(5);
+
+/// What a promoter tells about an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromoterEvent {
+    /// It is in READY, and still in the tier.
+    Published {
+        /// Where it waited.
+        tier: Tier,
+        /// Its class.
+        class: Class,
+    },
+    /// It is in READY only.
+    Promoted {
+        /// Where it waited.
+        tier: Tier,
+        /// Its class.
+        class: Class,
+    },
+}
+
+impl Spool {
+    /// Promotes from all tiers until `shutdown`, and tells of every envelope.
+    pub async fn run_promoters(
+        &self,
+        shutdown: CancellationToken,
+        tell: impl Fn(PromoterEvent) + Clone + Send + Sync + 'static,
+    ) {
+        let mut loops = JoinSet::new();
+        for tier in Tier::ALL {
+            for class in Class::ALL {
+                let (spool, shutdown, tell) = (self.clone(), shutdown.clone(), tell.clone());
+                loops.spawn(async move { promote(&spool, tier, class, &shutdown, &tell).await });
+            }
+        }
+        while let Some(ended) = loops.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a promoter ended");
+            }
+        }
+    }
+}
+
+async fn promote(
+    spool: &Spool,
+    tier: Tier,
+    class: Class,
+    shutdown: &CancellationToken,
+    tell: &(impl Fn(PromoterEvent) + Sync),
+) {
+    let delay = spool.tier_delays().of(tier);
+    let mut puller = TierPuller::new(spool, tier, class);
+    while !shutdown.is_cancelled() {
+        let now = spool.server_now();
+        let pause = match spool.tier_head(tier, class).await.map(|head| judge_head(head, delay, now)) {
+            Ok(HeadDecision::Promote) => match promote_batch(spool, &mut puller, (tier, class), tell).await {
+                // All of what is due is in the hands of another promoter.
+                Batch { promoted: 0, unwilling: false } => Duration::from_millis(100).min(delay),
+                Batch { promoted: 0, unwilling: true } => UNWILLING,
+                Batch { .. } => continue,
+            },
+            // Short tiers, as in trials, are looked at more often.
+            Ok(HeadDecision::Sleep { until }) => {
+                until.since(now).min(delay / 4).max(Duration::from_millis(20).min(delay))
+            }
+            Err(error) => {
+                tracing::debug!(%tier, %error, "promoting later");
+                Duration::from_secs(1)
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+    puller.stop().await;
+}
+
+/// What became of a batch.
+struct Batch {
+    promoted: u64,
+    unwilling: bool,
+}
+
+async fn promote_batch(
+    spool: &Spool,
+    puller: &mut TierPuller,
+    (tier, class): (Tier, Class),
+    tell: &(impl Fn(PromoterEvent) + Sync),
+) -> Batch {
+    let delay = spool.tier_delays().of(tier);
+    let now = spool.server_now();
+    let mut due = Vec::new();
+    for pulled in puller.pull(BATCH).await {
+        match pulled {
+            Err(undecodable) => spool.bury_undecodable(undecodable).await,
+            Ok(leased) => match judge_pulled(leased.stored, delay, now) {
+                BatchDecision::Promote => due.push(leased),
+                BatchDecision::PutBack { delay } => leased.handle.hand_back_for(delay).await,
+            },
+        }
+    }
+    let moved = stream::iter(due)
+        .map(|leased| async move {
+            let moved = promote_one(spool, leased, || tell(PromoterEvent::Published { tier, class })).await;
+            if moved {
+                tell(PromoterEvent::Promoted { tier, class });
+            }
+            moved
+        })
+        .buffer_unordered(WINDOW)
+        .fold(Batch { promoted: 0, unwilling: false }, |batch, moved| {
+            let unwilling = batch.unwilling || !moved;
+            std::future::ready(Batch { promoted: batch.promoted + u64::from(moved), unwilling })
+        });
+    moved.await
+}
+
+async fn promote_one(spool: &Spool, leased: Leased, published: impl Fn()) -> bool {
+    let Leased { packet, handle, .. } = leased;
+    if let Err(error) = spool.publish_ready(&packet).await {
+        tracing::warn!(id = %packet.id(), %error, "not promoted now");
+        handle.hand_back_for(UNWILLING).await;
+        return false;
+    }
+    published();
+    if let Err(error) = handle.ack_confirmed(spool.publish_budget()).await {
+        tracing::debug!(id = %packet.id(), %error, "a promoted envelope comes again");
+    }
+    true
+}

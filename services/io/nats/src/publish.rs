@@ -1,0 +1,148 @@
+//! The one way to publish: with an id, until JetStream has acknowledged it or the budget is spent. A repeat carries the same
+//! id, so it is stored once.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::client::Request;
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
+use bytes::Bytes;
+use postrider_model::Tier;
+use postrider_proto::Packet;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::spool::{API_TIMEOUT, Spool};
+use crate::subject;
+
+/// Why something could not be made durable.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The stream is full: 452.
+    #[error("the stream for {subject} is full")]
+    Full {
+        /// Where it should have gone.
+        subject: String,
+    },
+    /// More bytes than one message may have: an error of ours, or a message with too many recipients.
+    #[error("{bytes} bytes for {subject}: more than the {limit} that one message may have")]
+    TooLarge {
+        /// Where it should have gone.
+        subject: String,
+        /// What it has.
+        bytes: usize,
+        /// What it may have.
+        limit: usize,
+    },
+    /// No acknowledgement within the budget: 451. It may be stored all the same.
+    #[error("no acknowledgement for {subject} within {budget:?}: {why}")]
+    Unavailable {
+        /// Where it should have gone.
+        subject: String,
+        /// How long it was tried.
+        budget: Duration,
+        /// What the last try met.
+        why: String,
+    },
+}
+
+/// The shortest and the longest pause between two tries.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Headers with room for bytes of ours are counted against the server's bound too.
+const HEADER_ROOM: usize = 1024;
+
+enum Refusal {
+    Full,
+    Passing(String),
+}
+
+impl Spool {
+    /// Publishes a packet to READY under the shard of its site. Its id keeps a repeat from being stored twice.
+    ///
+    /// # Errors
+    /// [`PublishError`], after the configured budget.
+    pub async fn publish_ready(&self, packet: &Packet) -> Result<(), PublishError> {
+        let subject = subject::ready(&self.layout(), packet.envelope());
+        self.publish(&subject, &packet.id().to_string(), packet.encode()).await.map(|_| ())
+    }
+
+    /// Publishes a packet to a tier: its state must be that of its next hop already.
+    ///
+    /// # Errors
+    /// [`PublishError`], after the configured budget.
+    pub async fn copy_to_tier(&self, packet: &Packet, tier: Tier) -> Result<(), PublishError> {
+        let subject = subject::retry(&self.layout(), tier, packet.envelope());
+        self.publish(&subject, &packet.id().to_string(), packet.encode()).await.map(|_| ())
+    }
+
+    pub(crate) async fn publish(&self, subject: &str, id: &str, payload: Bytes) -> Result<u64, PublishError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, id);
+        self.publish_with(subject, headers, payload, self.publish_budget()).await
+    }
+
+    /// Publishes until acknowledged; returns the sequence. The headers hold the id.
+    pub(crate) async fn publish_with(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+        budget: Duration,
+    ) -> Result<u64, PublishError> {
+        let limit = self.client().max_payload().saturating_sub(HEADER_ROOM);
+        if payload.len() > limit {
+            return Err(PublishError::TooLarge { subject: subject.to_owned(), bytes: payload.len(), limit });
+        }
+        let deadline = Instant::now() + budget;
+        let mut pause = PAUSES.0;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let patience = left.clamp(Duration::from_millis(100), API_TIMEOUT);
+            let why = match self.try_publish(subject, headers.clone(), payload.clone(), patience).await {
+                Ok(sequence) => return Ok(sequence),
+                Err(Refusal::Full) => return Err(PublishError::Full { subject: subject.to_owned() }),
+                Err(Refusal::Passing(why)) => why,
+            };
+            if Instant::now() + pause >= deadline {
+                return Err(PublishError::Unavailable { subject: subject.to_owned(), budget, why });
+            }
+            tracing::debug!(subject, why, "publishing again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    async fn try_publish(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+        patience: Duration,
+    ) -> Result<u64, Refusal> {
+        let request = Request::new().headers(headers).payload(payload).timeout(Some(patience));
+        // The outer bound counts where the connection is gone and the client's own queue is full.
+        let answer = tokio::time::timeout(patience, self.client().send_request(subject.to_owned(), request)).await;
+        let message = match answer {
+            Ok(Ok(message)) => message,
+            Ok(Err(error)) => return Err(Refusal::Passing(error.to_string())),
+            Err(_) => return Err(Refusal::Passing("no answer".to_owned())),
+        };
+        match serde_json::from_slice::<Response<PublishAck>>(&message.payload) {
+            Ok(Response::Ok(ack)) => Ok(ack.sequence),
+            Ok(Response::Err { error }) if is_full(error.error_code(), &error.to_string()) => Err(Refusal::Full),
+            Ok(Response::Err { error }) => Err(Refusal::Passing(error.to_string())),
+            Err(error) => Err(Refusal::Passing(format!("not an acknowledgement: {error}"))),
+        }
+    }
+}
+
+/// Error 10077 wraps every failure to store; only "maximum ... exceeded" means full. The other two are the server's own
+/// store and the account's share of it.
+fn is_full(code: ErrorCode, text: &str) -> bool {
+    let limits = [ErrorCode::STORAGE_RESOURCES_EXCEEDED, ErrorCode::INSUFFICIENT_RESOURCES];
+    limits.contains(&code) || (code == ErrorCode::STREAM_STORE_FAILED && text.contains("maximum"))
+}

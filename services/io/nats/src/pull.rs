@@ -1,0 +1,341 @@
+//! Pulling from a durable consumer. One request is open at a time and for at most a second, so that a process that freezes
+//! or lets go holds little; what arrives is handed on at once. Every error is met with a pause and another try.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::BatchConfig;
+use async_nats::{Message, StatusCode, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use postrider_model::{ShardId, Timestamp};
+use postrider_proto::{ConvertError, Packet};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::handle::{Handle, Leased, Undecodable};
+use crate::layout::{self, Consumer, consumer_of};
+use crate::spool::Spool;
+
+/// How long a request stays open at the server.
+const OPEN: Duration = Duration::from_secs(1);
+
+/// How long after its end at the server a request is given up here.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The longest pause after an error.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a record for a newer reader is left to newer readers.
+const FOR_NEWER: Duration = Duration::from_secs(30);
+
+/// A consumer could not be reset.
+#[derive(Debug, Error)]
+#[error("the consumer of {shard} cannot be reset: {why}")]
+pub struct ResetError {
+    shard: ShardId,
+    why: String,
+}
+
+/// A raw message of a work queue.
+pub(crate) struct Raw {
+    pub(crate) message: Message,
+    pub(crate) stored: Timestamp,
+    pub(crate) sequence: u64,
+    pub(crate) handle: Handle,
+}
+
+/// Pulls from one consumer. Keeps what has arrived, so that a pull that is dropped half way loses nothing.
+pub(crate) struct RawPuller {
+    spool: Spool,
+    which: Consumer,
+    stream: String,
+    name: String,
+    inbox: Option<(String, Subscriber)>,
+    open: Option<Open>,
+    arrived: VecDeque<Raw>,
+    pause: Duration,
+}
+
+struct Open {
+    remaining: usize,
+    until: Instant,
+}
+
+/// What may be asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    pub(crate) expires: Duration,
+}
+
+impl RawPuller {
+    pub(crate) fn new(spool: &Spool, which: Consumer) -> Self {
+        let placed = consumer_of(&spool.layout(), &which);
+        Self {
+            spool: spool.clone(),
+            which,
+            stream: placed.stream,
+            name: placed.name,
+            inbox: None,
+            open: None,
+            arrived: VecDeque::new(),
+            pause: Duration::ZERO,
+        }
+    }
+
+    /// Waits until something has arrived or the request has ended, and returns what there is. Safe to drop half way.
+    pub(crate) async fn pull(&mut self, wish: Wish) -> Vec<Raw> {
+        if self.arrived.is_empty() && wish.messages > 0 {
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
+            }
+            if self.open.is_none() {
+                if let Err(why) = self.ask(wish).await {
+                    self.trouble(&why);
+                    return Vec::new();
+                }
+            }
+            self.take_next().await;
+        }
+        self.take_ready();
+        self.arrived.drain(..).collect()
+    }
+
+    /// Whether a request is open at the server.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    async fn ask(&mut self, wish: Wish) -> Result<(), String> {
+        if self.inbox.is_none() {
+            let inbox = self.spool.client().new_inbox();
+            let subscriber = self.spool.client().subscribe(inbox.clone()).await.map_err(|e| e.to_string())?;
+            self.inbox = Some((inbox, subscriber));
+        }
+        let Some((inbox, _)) = &self.inbox else { return Ok(()) };
+        let expires = wish.expires.min(Duration::from_secs(2));
+        let request = BatchConfig {
+            batch: wish.messages,
+            max_bytes: wish.bytes,
+            expires: (!expires.is_zero()).then_some(expires),
+            no_wait: expires.is_zero(),
+            ..BatchConfig::default()
+        };
+        let payload = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name);
+        let sent = self.spool.client().publish_with_reply(subject, inbox.clone(), payload.into());
+        match tokio::time::timeout(LONGEST_PAUSE, sent).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err("not connected".to_owned()),
+        }
+        self.open = Some(Open { remaining: wish.messages, until: Instant::now() + expires + GRACE });
+        Ok(())
+    }
+
+    /// Waits for one message or the end of the request.
+    async fn take_next(&mut self) {
+        while self.arrived.is_empty() {
+            let (Some(open), Some((_, subscriber))) = (&self.open, &mut self.inbox) else { return };
+            match tokio::time::timeout_at(open.until, subscriber.next()).await {
+                Ok(Some(message)) => self.note(message).await,
+                // The subscription has ended with the client.
+                Ok(None) => {
+                    self.inbox = None;
+                    self.open = None;
+                    self.trouble("the subscription ended");
+                }
+                // The end did not arrive: the connection was made anew, or the leader is another.
+                Err(_) => self.open = None,
+            }
+        }
+    }
+
+    /// Takes what has arrived already, without waiting.
+    fn take_ready(&mut self) {
+        while let Some((_, subscriber)) = &mut self.inbox {
+            match subscriber.next().now_or_never() {
+                Some(Some(message)) if is_record(&message) => self.keep(message),
+                Some(Some(message)) => self.end(&message),
+                Some(None) => {
+                    self.inbox = None;
+                    self.open = None;
+                }
+                None => return,
+            }
+        }
+    }
+
+    async fn note(&mut self, message: Message) {
+        if is_record(&message) {
+            return self.keep(message);
+        }
+        let absent = message.status == Some(StatusCode::NO_RESPONDERS) || consumer_deleted(&message);
+        self.end(&message);
+        if absent {
+            // A single server that restarts forgets consumers in memory.
+            let wanted = consumer_of(&self.spool.layout(), &self.which);
+            match layout::restore_consumer(self.spool.context(), &wanted.stream, wanted.config).await {
+                Ok(()) => {
+                    tracing::info!(consumer = self.name, "made again");
+                    self.pause = Duration::ZERO;
+                }
+                Err(why) => self.trouble(&why),
+            }
+        }
+    }
+
+    fn keep(&mut self, message: Message) {
+        self.pause = Duration::ZERO;
+        if let Some(open) = &mut self.open {
+            open.remaining = open.remaining.saturating_sub(1);
+            if open.remaining == 0 {
+                self.open = None;
+            }
+        }
+        let Some(reply) = message.reply.clone() else { return };
+        let (sequence, stored) = ack_details(&reply).unwrap_or_default();
+        let handle = Handle::new(self.spool.client().clone(), reply);
+        self.arrived.push_back(Raw { message, stored, sequence, handle });
+    }
+
+    /// The server has ended the request.
+    fn end(&mut self, message: &Message) {
+        match message.status {
+            // Heartbeats end nothing.
+            Some(StatusCode::IDLE_HEARTBEAT) => return,
+            // Nothing there, or the time or the bytes are used up.
+            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => self.pause = Duration::ZERO,
+            _ if message.description.as_deref().is_some_and(|text| text.contains("MaxBytes")) => {
+                self.pause = Duration::ZERO;
+            }
+            status => self.trouble(&format!("{status:?} {:?}", message.description)),
+        }
+        self.open = None;
+    }
+
+    fn trouble(&mut self, why: &str) {
+        tracing::debug!(consumer = self.name, why, "pulling again");
+        self.pause = (self.pause * 2).clamp(Duration::from_millis(50), LONGEST_PAUSE);
+    }
+
+    /// Lets go: waits out the open request, and hands back all that arrives.
+    pub(crate) async fn stop(mut self) {
+        loop {
+            self.take_ready();
+            for raw in self.arrived.drain(..) {
+                raw.handle.hand_back().await;
+            }
+            if !self.is_open() {
+                return;
+            }
+            self.take_next().await;
+        }
+    }
+}
+
+fn is_record(message: &Message) -> bool {
+    message.status.is_none() || message.status == Some(StatusCode::OK)
+}
+
+fn consumer_deleted(message: &Message) -> bool {
+    message.description.as_deref().is_some_and(|text| text.contains("Consumer Deleted"))
+}
+
+/// Stream sequence and time from an ack subject, in its form of 9 tokens or the later one of 11 and more.
+fn ack_details(reply: &str) -> Option<(u64, Timestamp)> {
+    let tokens: Vec<&str> = reply.split('.').collect();
+    // $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>
+    let (sequence, nanos) = match tokens.len() {
+        9 => (tokens[5], tokens[7]),
+        11.. => (tokens[7], tokens[9]),
+        _ => return None,
+    };
+    Some((sequence.parse().ok()?, Timestamp::from_millis(nanos.parse::<u64>().ok()? / 1_000_000)))
+}
+
+/// Reads a packet, or says why not. A record for a newer reader is handed back and is none of our business.
+pub(crate) async fn decode(raw: Raw) -> Option<Result<Leased, Undecodable>> {
+    let payload: Bytes = raw.message.payload.clone();
+    match Packet::decode(payload.clone()) {
+        Ok(packet) => Some(Ok(Leased { packet, stored: raw.stored, handle: raw.handle })),
+        Err(ConvertError::TooNew { needs, reads }) => {
+            tracing::warn!(needs, reads, "left a record for a newer reader");
+            raw.handle.hand_back_for(FOR_NEWER).await;
+            None
+        }
+        Err(error) => Some(Err(Undecodable {
+            subject: raw.message.subject.to_string(),
+            sequence: raw.sequence,
+            raw: payload,
+            reason: error.to_string(),
+            handle: raw.handle,
+        })),
+    }
+}
+
+/// Pulls a shard's mail. Made by the shard's owner, after [`Spool::reset_consumer`] where the last owner died.
+pub struct Puller {
+    raw: RawPuller,
+}
+
+impl Puller {
+    /// Waits up to a second for mail, and returns what has arrived: an empty batch is nothing special. At most
+    /// `max_messages` are under way at a time, counted from when they are asked for: hand in the room that is left now,
+    /// and it is never exceeded. Ask for 100 and more where there is room. Safe to drop half way (`select!`).
+    pub async fn pull(&mut self, max_messages: usize, max_bytes: usize) -> Vec<Result<Leased, Undecodable>> {
+        let wish = Wish { messages: max_messages, bytes: max_bytes, expires: OPEN };
+        let mut batch = Vec::new();
+        for raw in self.raw.pull(wish).await {
+            batch.extend(decode(raw).await);
+        }
+        batch
+    }
+
+    /// Lets go of the shard's mail: within a second and a half nothing more arrives, and what has arrived unseen is
+    /// handed back. Then the shard may be released.
+    pub async fn stop(self) {
+        self.raw.stop().await;
+    }
+}
+
+impl Spool {
+    /// A puller for a shard that this process owns.
+    pub fn puller(&self, shard: ShardId) -> Puller {
+        Puller { raw: RawPuller::new(self, Consumer::Ready(shard)) }
+    }
+
+    /// Makes all unacknowledged mail of a shard come again at once: what a new owner does after the death of the last.
+    ///
+    /// # Errors
+    /// [`ResetError`]; try again, without it the mail in flight waits for 20 minutes.
+    pub async fn reset_consumer(&self, shard: ShardId) -> Result<(), ResetError> {
+        let placed = consumer_of(&self.layout(), &Consumer::Ready(shard));
+        let failed = |why: String| ResetError { shard, why };
+        let stream =
+            self.context().get_stream_no_info(&placed.stream).await.map_err(|error| failed(error.to_string()))?;
+        let Err(error) = stream.reset_consumer(&placed.name, None).await else { return Ok(()) };
+        // Where the consumer is missing there is nothing to reset: a fresh one begins with everything.
+        match layout::restore_consumer(self.context(), &placed.stream, placed.config).await {
+            Ok(()) => stream.reset_consumer(&placed.name, None).await.map(|_| ()).map_err(|e| failed(e.to_string())),
+            Err(why) => Err(failed(format!("{error}; {why}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_ack_subjects_are_read() {
+        let short = "$JS.ACK.READY_T.ready-t00.1.42.7.1763786400123456789.0";
+        let long = "$JS.ACK._.hash.READY_T.ready-t00.1.42.7.1763786400123456789.0";
+        let expected = Some((42, Timestamp::from_millis(1_763_786_400_123)));
+        assert_eq!(ack_details(short), expected);
+        assert_eq!(ack_details(long), expected);
+        assert_eq!(ack_details("$JS.ACK.x"), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! How full the streams are and what the servers' clock says: asked every second, never in the path of a message.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_nats::jetstream::Context;
+use postrider_model::{ShardLayout, Tier, Timestamp};
+use serde::Deserialize;
+
+use crate::subject::StreamName;
+
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// What is known now.
+#[derive(Default)]
+pub(crate) struct Room {
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    fullness: f64,
+    /// Server time minus ours, in milliseconds.
+    ahead_millis: i64,
+}
+
+/// Milliseconds since the epoch by this machine's clock.
+pub(crate) fn local_now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Room {
+    pub(crate) fn fullness(&self) -> f64 {
+        self.read().fullness
+    }
+
+    pub(crate) fn server_now(&self) -> Timestamp {
+        Timestamp::from_millis(local_now().as_millis().saturating_add_signed(self.read().ahead_millis))
+    }
+
+    fn read(&self) -> State {
+        *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+/// The part of STREAM.INFO that matters here; `ts` is the server's clock.
+#[derive(Deserialize)]
+struct StreamInfo {
+    ts: Option<String>,
+    config: Option<Limits>,
+    state: Option<Used>,
+}
+
+#[derive(Deserialize)]
+struct Limits {
+    max_bytes: i64,
+}
+
+#[derive(Deserialize)]
+struct Used {
+    bytes: u64,
+}
+
+/// Streams whose filling up stops mail. EVENTS and DEAD discard what is old.
+fn watched(layout: &ShardLayout) -> Vec<StreamName> {
+    let mut streams = vec![StreamName::ReadyTransactional, StreamName::Intake];
+    streams.extend((0..layout.bulk_streams).map(StreamName::ReadyBulk));
+    streams.extend((0..layout.side_streams).map(StreamName::Body));
+    streams.extend(Tier::ALL.map(StreamName::Retry));
+    streams
+}
+
+/// Asks once.
+pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
+    let mut fullest = 0.0f64;
+    let mut answered = false;
+    for stream in watched(layout) {
+        let (asked, asked_at) = (local_now(), Instant::now());
+        let info = match context.request::<_, _, StreamInfo>(format!("STREAM.INFO.{stream}"), &()).await {
+            Ok(info) => info,
+            Err(error) => {
+                tracing::debug!(%stream, %error, "cannot see how full a stream is");
+                continue;
+            }
+        };
+        let round_trip = asked_at.elapsed();
+        if let (Some(limits), Some(used)) = (&info.config, &info.state) {
+            answered = true;
+            fullest = fullest.max(share(used.bytes, limits.max_bytes));
+        }
+        let said = info.ts.as_deref().and_then(|ts| async_nats::datetime::parse_rfc3339(ts).ok());
+        if let Some(said) = said.filter(|_| round_trip < Duration::from_millis(500)) {
+            let said = i64::try_from(said.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
+            let ours = i64::try_from(asked.after(round_trip / 2).as_millis()).unwrap_or(i64::MAX);
+            room.write(|state| state.ahead_millis = said.saturating_sub(ours));
+        }
+    }
+    if answered {
+        room.write(|state| state.fullness = fullest);
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a share of 0 to 1 needs no exact bytes")]
+fn share(used: u64, limit: i64) -> f64 {
+    if limit <= 0 { 0.0 } else { used as f64 / limit as f64 }
+}
+
+/// Asks for ever.
+pub(crate) async fn watch(context: Context, layout: ShardLayout, room: std::sync::Arc<Room>) {
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        look(&context, &layout, &room).await;
+    }
+}

@@ -1,0 +1,128 @@
+//! The splitter: turns a record of INTAKE into one READY message a part. It resolves nothing, so a repeat after a crash is
+//! the same. Any process may run it, any number of them.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use postrider_dispatch::split::{Split, SplitStep};
+use postrider_proto::{ConvertError, Packet};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use crate::handle::{Handle, Undecodable};
+use crate::intake::{self, IntakeError};
+use crate::layout::Consumer;
+use crate::publish::PublishError;
+use crate::pull::{Raw, RawPuller, Wish};
+use crate::spool::Spool;
+
+/// Records under way at a time, and asked for at a time.
+const WINDOW: usize = 16;
+const BATCH: usize = 100;
+
+/// How long a record waits when READY takes nothing, or when only a newer build can read it.
+const LATER: Duration = Duration::from_secs(5);
+
+/// What the splitter tells about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitterEvent {
+    /// Some of its parts are in READY; the message is still in INTAKE.
+    Published,
+    /// It is in READY only, as so many parts.
+    Split {
+        /// How many.
+        parts: u64,
+    },
+}
+
+impl Spool {
+    /// Splits until `shutdown`, and tells of every message.
+    pub async fn run_splitter(&self, shutdown: CancellationToken, tell: impl Fn(SplitterEvent) + Send + Sync) {
+        let mut puller = RawPuller::new(self, Consumer::Splitter);
+        let wish = Wish { messages: BATCH, bytes: 32 << 20, expires: Duration::from_secs(1) };
+        loop {
+            let batch = tokio::select! {
+                batch = puller.pull(wish) => batch,
+                () = shutdown.cancelled() => break,
+            };
+            stream::iter(batch)
+                .for_each_concurrent(WINDOW, |raw| async {
+                    if let Some(parts) = self.split(raw, &tell).await {
+                        tell(SplitterEvent::Split { parts });
+                    }
+                })
+                .await;
+        }
+        puller.stop().await;
+    }
+
+    async fn split(&self, raw: Raw, tell: &(impl Fn(SplitterEvent) + Sync)) -> Option<u64> {
+        let parts = match intake::read(raw.message.headers.as_ref(), raw.message.payload.clone()) {
+            Ok(parts) => parts,
+            Err(IntakeError::Record(ConvertError::TooNew { needs, reads })) => {
+                tracing::warn!(needs, reads, "left a message of INTAKE for a newer build");
+                raw.handle.hand_back_for(LATER).await;
+                return None;
+            }
+            Err(error) => {
+                self.bury_undecodable(undecodable(raw, error.to_string())).await;
+                return None;
+            }
+        };
+        let machine = match Split::new(parts.iter().map(|part| (part.envelope(), part.body()))) {
+            Ok(machine) => machine,
+            Err(error) => {
+                self.bury_undecodable(undecodable(raw, error.to_string())).await;
+                return None;
+            }
+        };
+        self.perform(machine, &parts, raw.handle, tell).await
+    }
+
+    async fn perform(
+        &self,
+        mut machine: Split,
+        parts: &[Packet],
+        handle: Handle,
+        tell: &(impl Fn(SplitterEvent) + Sync),
+    ) -> Option<u64> {
+        let count = u64::try_from(parts.len()).unwrap_or(u64::MAX);
+        loop {
+            match machine.step() {
+                SplitStep::Publish(range) => {
+                    if let Err(error) = self.publish_parts(parts.get(range).unwrap_or_default()).await {
+                        tracing::warn!(%error, "a message of INTAKE waits");
+                        handle.hand_back_for(LATER).await;
+                        return None;
+                    }
+                    tell(SplitterEvent::Published);
+                    handle.in_progress().await;
+                    machine.done();
+                }
+                SplitStep::AckIntake => {
+                    if let Err(error) = handle.ack_confirmed(self.publish_budget()).await {
+                        tracing::debug!(%error, "a message of INTAKE comes again");
+                    }
+                    return Some(count);
+                }
+                SplitStep::Finished => return Some(count),
+            }
+        }
+    }
+
+    async fn publish_parts(&self, parts: &[Packet]) -> Result<(), PublishError> {
+        stream::iter(parts)
+            .map(|part| self.publish_ready(part))
+            .buffer_unordered(parts.len().max(1))
+            .try_collect::<()>()
+            .await
+    }
+}
+
+fn undecodable(raw: Raw, reason: String) -> Undecodable {
+    Undecodable {
+        subject: raw.message.subject.to_string(),
+        sequence: raw.sequence,
+        raw: raw.message.payload.clone(),
+        reason,
+        handle: raw.handle,
+    }
+}

@@ -1,0 +1,146 @@
+//! The spool: one connection, the recorded layout, and what is known about the room left. Cheap to clone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::connection::State;
+use async_nats::jetstream::{Context, ContextBuilder};
+use postrider_model::{ShardId, ShardLayout, TierDelays, Timestamp};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::NatsConfig;
+use crate::connect::{self, ConnectError};
+use crate::layout::{self, LayoutError};
+use crate::room::{self, Room};
+use thiserror::Error;
+
+/// How long an answer of JetStream may take before the request is made again.
+pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the spool could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Streams or consumers are not as they must be.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+/// The door to JetStream. Everything this crate does begins here.
+#[derive(Clone)]
+pub struct Spool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    context: Context,
+    config: NatsConfig,
+    layout: ShardLayout,
+    delays: TierDelays,
+    generation: watch::Receiver<u64>,
+    room: Arc<Room>,
+    _watch_room: AbortOnDropHandle<()>,
+}
+
+impl Spool {
+    /// Connects, makes or checks streams and consumers, and begins to watch how full they are. `name` is shown in the
+    /// server's list of connections. `layout_if_first` counts only if this is the first start ever: afterwards the
+    /// recorded layout is used.
+    ///
+    /// # Errors
+    /// One line that says what is wrong and what to do: server absent or too old, credentials, a stream or consumer with
+    /// other settings.
+    pub async fn open(config: &NatsConfig, name: &str, layout_if_first: ShardLayout) -> Result<Self, OpenError> {
+        let connection = connect::connect(config, name).await?;
+        let context =
+            ContextBuilder::new().timeout(API_TIMEOUT).max_ack_inflight(5_000).build(connection.client.clone());
+        let layout = layout::ensure(&context, config, layout_if_first).await?;
+        let room = Arc::new(Room::default());
+        room::look(&context, &layout, &room).await;
+        let watch_room = AbortOnDropHandle::new(tokio::spawn(room::watch(context.clone(), layout, Arc::clone(&room))));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                client: connection.client,
+                context,
+                config: config.clone(),
+                layout,
+                delays: config.tier_delays(),
+                generation: connection.generation,
+                room,
+                _watch_room: watch_room,
+            }),
+        })
+    }
+
+    /// Makes what is missing and checks what is there, once more.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub async fn ensure(&self) -> Result<(), LayoutError> {
+        layout::ensure(&self.inner.context, &self.inner.config, self.inner.layout).await.map(|_| ())
+    }
+
+    /// How the queue is cut into shards, as recorded at the first start.
+    pub fn layout(&self) -> ShardLayout {
+        self.inner.layout
+    }
+
+    /// All shards, transactional ones first.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        self.inner.layout.shards()
+    }
+
+    /// How long each tier makes wait.
+    pub fn tier_delays(&self) -> TierDelays {
+        self.inner.delays
+    }
+
+    /// Whether there is a connection now. Part of readiness.
+    pub fn connected(&self) -> bool {
+        self.inner.client.connection_state() == State::Connected
+    }
+
+    /// Moves each time the connection has been made anew: what was asked before may be lost.
+    pub fn reconnects(&self) -> watch::Receiver<u64> {
+        self.inner.generation.clone()
+    }
+
+    /// How full the fullest stream that mail must pass is, 0.0 to 1.0, as of the last two seconds. From
+    /// [`Spool::FULL`] on, new mail is refused with 452.
+    pub fn fullness(&self) -> f64 {
+        self.inner.room.fullness()
+    }
+
+    /// From here on no new mail is taken: the rest is for moves.
+    pub const FULL: f64 = 0.8;
+
+    /// The servers' clock, which stamps the messages of streams. As good as the round trip; within milliseconds.
+    pub fn server_now(&self) -> Timestamp {
+        self.inner.room.server_now()
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
+    /// How long a publish or an acknowledgement is tried again.
+    pub fn publish_budget(&self) -> Duration {
+        self.inner.config.publish_budget()
+    }
+}
+
+/// Shows the layout, never credentials.
+impl std::fmt::Debug for Spool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spool").field("layout", &self.inner.layout).finish_non_exhaustive()
+    }
+}
