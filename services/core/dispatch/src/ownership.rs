@@ -281,7 +281,7 @@ mod tests {
             .iter()
             .filter_map(|shard| assign(&three, shard.parse().unwrap()).map(MemberId::as_str))
             .collect();
-        assert_eq!(found, ["?"; 6]);
+        assert_eq!(found, ["delivery-0", "delivery-0", "delivery-1", "delivery-0", "delivery-2", "delivery-1"]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! One DKIM signature (RFC 6376): RSA, rsa-sha256, relaxed/relaxed. Signs the message as it will be sent; never reads a
 //! clock (t= is handed in) and never makes keys.
 
+mod body;
+
 use mail_auth::common::crypto::{Algorithm, HashContext, HashImpl, RsaKey, Sha256, SigningKey};
 use mail_auth::common::headers::{Writable, Writer};
-use mail_auth::dkim::canonicalize::BodyHasher;
 use mail_auth::dkim::{Canonicalization, Signature};
 use postrider_model::{Domain, Timestamp};
 use rustls_pki_types::pem::PemObject;
@@ -162,7 +163,10 @@ fn without_empty_line(rest: &[u8]) -> &[u8] {
 }
 
 fn body_hash(body: &[u8]) -> Vec<u8> {
-    let mut hasher = BodyHasher::new(Sha256::hasher(), Canonicalization::Relaxed, 0);
-    hasher.write(body);
-    hasher.finish().0.complete().as_ref().to_vec()
+    let mut hasher = Sha256::hasher();
+    body::relaxed(body, |piece| hasher.write(piece));
+    hasher.complete().as_ref().to_vec()
 }
+
+#[cfg(test)]
+mod tests;

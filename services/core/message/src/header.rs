@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn fields_are_unfolded_and_trimmed() {
-        check("A: 1\r\nB:2\r\n\t 3 \r\n\r\nbody", &[("A", "1"), ("B", "2\t 3")], 16);
+        check("A: 1\r\nB:2\r\n\t 3 \r\n\r\nbody", &[("A", "1"), ("B", "2\t 3")], 17);
     }
 
     #[test]
