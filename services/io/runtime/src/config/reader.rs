@@ -216,7 +216,7 @@ impl<'de> MapAccess<'de> for TableReader {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refusal> {
         let (key, tree) = self.current.take().ok_or_else(|| Refusal::custom("a value without its key"))?;
-        seed.deserialize(Reader { tree, path: join(&self.path, &key) })
+        read_into(seed, Reader { tree, path: join(&self.path, &key) })
     }
 }
 
@@ -233,8 +233,14 @@ impl<'de> SeqAccess<'de> for ListReader {
         let Some(tree) = self.values.next() else { return Ok(None) };
         let path = join(&self.path, &self.index.to_string());
         self.index += 1;
-        seed.deserialize(Reader { tree, path }).map(Some)
+        read_into(seed, Reader { tree, path }).map(Some)
     }
+}
+
+/// Reads a value; what its type refuses after having read it (`deserialize_with`, `try_from`) is named here.
+fn read_into<'de, S: DeserializeSeed<'de>>(seed: S, reader: Reader) -> Result<S::Value, Refusal> {
+    let (path, variable) = (reader.path.clone(), reader.tree.variable().map(str::to_owned));
+    seed.deserialize(reader).map_err(|refusal| refusal.within(&path, variable.as_deref()))
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -48,6 +48,13 @@ struct Bounds {
     recipients: u16,
     share: f64,
     strict: bool,
+    #[serde(deserialize_with = "even")]
+    even: u8,
+}
+
+fn even<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let number = u8::deserialize(deserializer)?;
+    if number % 2 == 0 { Ok(number) } else { Err(serde::de::Error::custom("is odd")) }
 }
 
 const FILE: &str = "
@@ -133,6 +140,11 @@ fn a_value_of_the_wrong_kind_is_named_with_its_key() {
 }
 
 #[test]
+fn a_value_that_its_type_refuses_is_named_with_its_key() {
+    check_refused("[ingress.bounds]\neven = 3", &[], "p.toml: ingress.bounds.even: is odd");
+}
+
+#[test]
 fn a_missing_key_is_named_with_its_table() {
     check_refused("[[ingress.listeners]]\nname = 'a'", &[], "p.toml: ingress.listeners.0.address: is required");
 }
@@ -170,7 +182,7 @@ fn the_environment_overrides_the_file() {
     assert_eq!(process.ingress.host_name, "12345");
     assert_eq!(process.ingress.listeners[0].address.port(), 2525);
     assert_eq!(process.ingress.networks, ["10.0.0.0/8", "127.0.0.1"]);
-    assert_eq!(process.ingress.bounds, Bounds { recipients: 5, share: 0.0, strict: true });
+    assert_eq!(process.ingress.bounds, Bounds { recipients: 5, share: 0.0, strict: true, even: 0 });
 }
 
 #[test]
