@@ -34,6 +34,7 @@
 //! One JSON object a line for each accepted (message, recipient): [`LedgerLine`]. It is in the file before the 250 is sent.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -188,5 +189,19 @@ async fn serve(
 /// # Errors
 /// If the configuration is refused or the receiver cannot be bound.
 pub async fn main(arguments: ReceiverArguments, shutdown: CancellationToken) -> anyhow::Result<()> {
-    Receiver::bind(arguments.into_config()?).await?.run(shutdown).await
+    let ready_file = arguments.ready_file.clone();
+    let receiver = Receiver::bind(arguments.into_config()?).await?;
+    if let Some(path) = ready_file {
+        let text = serde_json::json!({ "address": receiver.address()?.to_string() }).to_string();
+        write_whole(&path, &text).with_context(|| format!("receiver: ready file {}", path.display()))?;
+    }
+    receiver.run(shutdown).await
+}
+
+/// Writes a file that is never seen half.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(&unfinished, path)
 }

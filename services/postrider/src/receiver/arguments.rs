@@ -43,6 +43,9 @@ pub struct ReceiverArguments {
     /// The most messages a minute from a source address.
     #[arg(long, value_name = "N")]
     messages_per_minute: Option<u32>,
+    /// Write `{"address": "IP:PORT"}` to this file once it listens.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ready_file: Option<PathBuf>,
 }
 
 impl ReceiverArguments {

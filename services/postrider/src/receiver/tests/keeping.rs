@@ -49,8 +49,8 @@ async fn a_session_over_starttls_is_marked_in_the_ledger() {
     let running = Running::start_with(|config| config.starttls = true).await;
     let mut talk = running.connect().await;
     assert!(talk.ask("STARTTLS").await.starts_with("220"));
-    let connector = tokio_rustls::TlsConnector::from(postrider_net::tls::opportunistic_client());
-    let name = postrider_net::tls::server_name("receiver.localhost").unwrap();
+    let connector = tokio_rustls::TlsConnector::from(postrider_net::tls::opportunistic_client().unwrap());
+    let name = "receiver.localhost".try_into().unwrap();
     let stream = connector.connect(name, talk.stream.into_inner()).await.unwrap();
     let mut stream = BufReader::new(stream);
     for line in ["EHLO a", "MAIL FROM:<>", "RCPT TO:<alice@site.example>", "DATA", "\r\n."] {
