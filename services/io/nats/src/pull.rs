@@ -52,12 +52,16 @@ pub(crate) struct RawPuller {
     stream: String,
     name: String,
     inbox: Option<(String, Subscriber)>,
+    requests: u64,
     open: Option<Open>,
     arrived: VecDeque<Raw>,
     pause: Duration,
+    not_before: Option<Instant>,
 }
 
 struct Open {
+    /// Where the server says that it has ended: a subject of its own, so that a late end of another is not mistaken.
+    reply: String,
     remaining: usize,
     until: Instant,
 }
@@ -79,23 +83,26 @@ impl RawPuller {
             stream: placed.stream,
             name: placed.name,
             inbox: None,
+            requests: 0,
             open: None,
             arrived: VecDeque::new(),
             pause: Duration::ZERO,
+            not_before: None,
         }
     }
 
     /// Waits until something has arrived or the request has ended, and returns what there is. Safe to drop half way.
     pub(crate) async fn pull(&mut self, wish: Wish) -> Vec<Raw> {
         if self.arrived.is_empty() && wish.messages > 0 {
-            if !self.pause.is_zero() {
-                tokio::time::sleep(self.pause).await;
+            if let Some(not_before) = self.not_before {
+                tokio::time::sleep_until(not_before).await;
+                self.not_before = None;
             }
-            if self.open.is_none() {
-                if let Err(why) = self.ask(wish).await {
-                    self.trouble(&why);
-                    return Vec::new();
-                }
+            if self.open.is_none()
+                && let Err(why) = self.ask(wish).await
+            {
+                self.trouble(&why);
+                return Vec::new();
             }
             self.take_next().await;
         }
@@ -111,10 +118,12 @@ impl RawPuller {
     async fn ask(&mut self, wish: Wish) -> Result<(), String> {
         if self.inbox.is_none() {
             let inbox = self.spool.client().new_inbox();
-            let subscriber = self.spool.client().subscribe(inbox.clone()).await.map_err(|e| e.to_string())?;
+            let subscriber = self.spool.client().subscribe(format!("{inbox}.*")).await.map_err(|e| e.to_string())?;
             self.inbox = Some((inbox, subscriber));
         }
         let Some((inbox, _)) = &self.inbox else { return Ok(()) };
+        self.requests += 1;
+        let reply = format!("{inbox}.{}", self.requests);
         let expires = wish.expires.min(Duration::from_secs(2));
         let request = BatchConfig {
             batch: wish.messages,
@@ -125,13 +134,15 @@ impl RawPuller {
         };
         let payload = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name);
-        let sent = self.spool.client().publish_with_reply(subject, inbox.clone(), payload.into());
+        let sent = self.spool.client().publish_with_reply(subject, reply.clone(), payload.into());
         match tokio::time::timeout(LONGEST_PAUSE, sent).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(error.to_string()),
             Err(_) => return Err("not connected".to_owned()),
         }
-        self.open = Some(Open { remaining: wish.messages, until: Instant::now() + expires + GRACE });
+        // A request that does not wait has no end of its own to be late after.
+        let grace = if expires.is_zero() { LONGEST_PAUSE } else { GRACE };
+        self.open = Some(Open { reply, remaining: wish.messages, until: Instant::now() + expires + grace });
         Ok(())
     }
 
@@ -140,7 +151,7 @@ impl RawPuller {
         while self.arrived.is_empty() {
             let (Some(open), Some((_, subscriber))) = (&self.open, &mut self.inbox) else { return };
             match tokio::time::timeout_at(open.until, subscriber.next()).await {
-                Ok(Some(message)) => self.note(message).await,
+                Ok(Some(message)) => self.note(message),
                 // The subscription has ended with the client.
                 Ok(None) => {
                     self.inbox = None;
@@ -157,8 +168,7 @@ impl RawPuller {
     fn take_ready(&mut self) {
         while let Some((_, subscriber)) = &mut self.inbox {
             match subscriber.next().now_or_never() {
-                Some(Some(message)) if is_record(&message) => self.keep(message),
-                Some(Some(message)) => self.end(&message),
+                Some(Some(message)) => self.note(message),
                 Some(None) => {
                     self.inbox = None;
                     self.open = None;
@@ -168,23 +178,28 @@ impl RawPuller {
         }
     }
 
-    async fn note(&mut self, message: Message) {
+    fn note(&mut self, message: Message) {
         if is_record(&message) {
             return self.keep(message);
         }
-        let absent = message.status == Some(StatusCode::NO_RESPONDERS) || consumer_deleted(&message);
-        self.end(&message);
-        if absent {
-            // A single server that restarts forgets consumers in memory.
-            let wanted = consumer_of(&self.spool.layout(), &self.which);
-            match layout::restore_consumer(self.spool.context(), &wanted.stream, wanted.config).await {
-                Ok(()) => {
-                    tracing::info!(consumer = self.name, "made again");
-                    self.pause = Duration::ZERO;
-                }
-                Err(why) => self.trouble(&why),
-            }
+        if self.open.as_ref().is_none_or(|open| open.reply != message.subject.as_str()) {
+            return;
         }
+        self.end(&message);
+        if message.status == Some(StatusCode::NO_RESPONDERS) || consumer_deleted(&message) {
+            self.restore();
+        }
+    }
+
+    /// A single server that restarts forgets consumers in memory. Made again beside the pull, which may be dropped any time.
+    fn restore(&self) {
+        let (spool, wanted) = (self.spool.clone(), consumer_of(&self.spool.layout(), &self.which));
+        tokio::spawn(async move {
+            match layout::restore_consumer(spool.context(), &wanted.stream, wanted.config).await {
+                Ok(()) => tracing::info!(consumer = wanted.name, "made again"),
+                Err(why) => tracing::debug!(consumer = wanted.name, why, "not made again yet"),
+            }
+        });
     }
 
     fn keep(&mut self, message: Message) {
@@ -219,6 +234,7 @@ impl RawPuller {
     fn trouble(&mut self, why: &str) {
         tracing::debug!(consumer = self.name, why, "pulling again");
         self.pause = (self.pause * 2).clamp(Duration::from_millis(50), LONGEST_PAUSE);
+        self.not_before = Some(Instant::now() + self.pause);
     }
 
     /// Lets go: waits out the open request, and hands back all that arrives.
@@ -257,13 +273,14 @@ fn ack_details(reply: &str) -> Option<(u64, Timestamp)> {
 }
 
 /// Reads a packet, or says why not. A record for a newer reader is handed back and is none of our business.
-pub(crate) async fn decode(raw: Raw) -> Option<Result<Leased, Undecodable>> {
+pub(crate) fn decode(raw: Raw) -> Option<Result<Leased, Undecodable>> {
     let payload: Bytes = raw.message.payload.clone();
     match Packet::decode(payload.clone()) {
         Ok(packet) => Some(Ok(Leased { packet, stored: raw.stored, handle: raw.handle })),
         Err(ConvertError::TooNew { needs, reads }) => {
             tracing::warn!(needs, reads, "left a record for a newer reader");
-            raw.handle.hand_back_for(FOR_NEWER).await;
+            // Beside the pull: whoever waits for the batch may drop it any time.
+            tokio::spawn(raw.handle.hand_back_for(FOR_NEWER));
             None
         }
         Err(error) => Some(Err(Undecodable {
@@ -287,11 +304,7 @@ impl Puller {
     /// and it is never exceeded. Ask for 100 and more where there is room. Safe to drop half way (`select!`).
     pub async fn pull(&mut self, max_messages: usize, max_bytes: usize) -> Vec<Result<Leased, Undecodable>> {
         let wish = Wish { messages: max_messages, bytes: max_bytes, expires: OPEN };
-        let mut batch = Vec::new();
-        for raw in self.raw.pull(wish).await {
-            batch.extend(decode(raw).await);
-        }
-        batch
+        self.raw.pull(wish).await.into_iter().filter_map(decode).collect()
     }
 
     /// Lets go of the shard's mail: within a second and a half nothing more arrives, and what has arrived unseen is

@@ -49,11 +49,7 @@ impl TierPuller {
     /// What there is now, at most `max_messages`, the longest waiting first.
     pub(crate) async fn pull(&mut self, max_messages: usize) -> Vec<Result<Leased, Undecodable>> {
         let wish = Wish { messages: max_messages, bytes: 16 << 20, expires: Duration::ZERO };
-        let mut batch = Vec::new();
-        for raw in self.raw.pull(wish).await {
-            batch.extend(decode(raw).await);
-        }
-        batch
+        self.raw.pull(wish).await.into_iter().filter_map(decode).collect()
     }
 
     pub(crate) async fn stop(self) {
