@@ -5,7 +5,7 @@ mod header;
 pub use header::{Header, Headers, headers};
 
 mod inspect;
-pub use inspect::{AuthorError, Directives, HEADER_BYTES, Inspection, MessageError, inspect};
+pub use inspect::{AuthorError, Directives, HEADER_BYTES, Inspection, MOST_RECEIVED, MessageError, inspect};
 
 mod prepare;
 pub use prepare::{Protocol, Trace, added_message_id, prepare};

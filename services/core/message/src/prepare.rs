@@ -38,3 +38,6 @@ pub fn prepare(message: &Bytes, inspection: &Inspection, trace: &Trace<'_>, mess
     out.extend_from_slice(message.get(inspection.header_end..).unwrap_or_default());
     out.into()
 }
+
+#[cfg(test)]
+mod tests;
