@@ -14,7 +14,7 @@ pub struct Bounds {
     pub message_bytes: usize,
     /// Server: accepted recipients of a message (RFC 5321 section 4.5.3.1.8 asks for at least 100).
     pub recipients: usize,
-    /// Server: commands refused for their form or order before the session ends with 421.
+    /// Server: commands refused for their form or order since the last accepted message before the session ends with 421.
     pub errors_per_session: u32,
     /// Server: authentications refused before the session ends with 421.
     pub auth_failures_per_session: u32,

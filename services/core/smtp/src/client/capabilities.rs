@@ -18,3 +18,33 @@ pub struct Capabilities {
     /// LIMITS RCPTMAX= (RFC 9422): the most recipients of one transaction.
     pub recipients_max: Option<usize>,
 }
+
+impl Capabilities {
+    /// Reads the lines after the first of a reply to EHLO or LHLO (RFC 5321 section 4.1.1.1). Keywords are
+    /// case-insensitive; what is unknown or malformed is not offered.
+    pub(super) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
+        let mut found = Self::default();
+        for line in lines {
+            let mut words = line.split_ascii_whitespace();
+            match words.next().unwrap_or_default().to_ascii_uppercase().as_str() {
+                "PIPELINING" => found.pipelining = true,
+                // RFC 1870 section 4: no number, or 0, is no fixed limit.
+                "SIZE" => found.size = Some(words.next().and_then(|text| text.parse().ok()).filter(|size| *size > 0)),
+                "8BITMIME" => found.eight_bit_mime = true,
+                "SMTPUTF8" => found.smtputf8 = true,
+                "STARTTLS" => found.starttls = true,
+                "ENHANCEDSTATUSCODES" => found.enhanced_status_codes = true,
+                "LIMITS" => found.recipients_max = words.find_map(recipients_max),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// RFC 9422 section 4.2: at least one, or the limit means nothing.
+fn recipients_max(limit: &str) -> Option<usize> {
+    let (name, value) = limit.split_once('=')?;
+    let value = value.parse().ok().filter(|max| *max > 0)?;
+    name.eq_ignore_ascii_case("RCPTMAX").then_some(value)
+}
