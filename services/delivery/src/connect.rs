@@ -88,7 +88,9 @@ impl Connector {
                         not_public += 1;
                         last.failure = failure;
                     }
-                    Err(TryFailure::Other(failure)) if failure.scope == FailureScope::Exchange => last.failure = failure,
+                    Err(TryFailure::Other(failure)) if failure.scope == FailureScope::Exchange => {
+                        last.failure = failure
+                    }
                     Err(TryFailure::Other(failure)) => {
                         last.failure = failure;
                         return Err(last);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_dispatch::dispatcher::{AttemptResult, Conversation, Failure, FailureScope, Ticket};
-use postrider_model::{Attempt, Envelope, Timestamp};
+use postrider_model::{Attempt, Body, Envelope, Timestamp};
+use postrider_nats::decode_body;
 use postrider_net::Plan;
 use postrider_runtime::clock;
 use postrider_smtp::{RecipientResult, Transaction};
@@ -36,8 +37,10 @@ pub struct Job {
     pub ticket: Ticket,
     /// The envelope.
     pub envelope: Envelope,
-    /// The body as accepted, not yet signed.
-    pub message: Bytes,
+    /// Where the body is.
+    pub body: Body,
+    /// The message, if it was read from BODY.
+    pub message: Option<Bytes>,
     /// The recipients to try, by their position in the envelope.
     pub recipients: Vec<u32>,
 }
@@ -56,6 +59,8 @@ pub enum Report {
         /// The conversation as the record shows it; its number is filled in later.
         attempt: Attempt,
     },
+    /// The body of a message cannot be made whole.
+    Damaged(Ticket),
     /// A message takes so long that its lease has to be renewed.
     Prolong(Ticket),
     /// Nobody was reached; the attempt is that of the envelope it was opened for.
@@ -149,16 +154,22 @@ impl ConversationTask {
                     Progress::Closed(_) => return None,
                 },
             };
-            let job = match order {
+            let mut job = match order {
                 Some(Order::Transmit(job)) => job,
                 Some(Order::Close) | None => {
                     reached.session.quit().await;
                     return None;
                 }
             };
-            let attempt = self.attempt(clock::now(), &reached.exchanger, reached.address.to_string(), &reached.session.tls);
+            let attempt =
+                self.attempt(clock::now(), &reached.exchanger, reached.address.to_string(), &reached.session.tls);
             let ticket = job.ticket;
-            let (results, progress) = match self.transmit(&mut reached.session, *job).await {
+            let Some(message) = whole(&mut job) else {
+                self.report(Report::Damaged(ticket)).await;
+                self.report(Report::Ready).await;
+                continue;
+            };
+            let (results, progress) = match self.transmit(&mut reached.session, *job, message).await {
                 Ok(done) => done,
                 Err(failure) => return Some(failure),
             };
@@ -175,8 +186,9 @@ impl ConversationTask {
         &self,
         session: &mut Session,
         job: Job,
+        message: Bytes,
     ) -> Result<(Vec<(u32, AttemptResult)>, Progress), Failure> {
-        let Job { ticket, envelope, message, recipients } = job;
+        let Job { ticket, envelope, recipients, .. } = job;
         let signed = self.finisher.finish(&envelope, message).await.map_err(|error| {
             tracing::error!(message = %envelope.message, error = format!("{error:#}"), "cannot finish a message");
             Failure { scope: FailureScope::Ourselves, reply: None, text: format!("{error:#}") }
@@ -227,6 +239,21 @@ impl ConversationTask {
                 };
                 Ok((indices.into_iter().map(lost).collect(), Progress::Ready))
             }
+        }
+    }
+}
+
+/// The message of a job: as it was read, or unfolded from its own record.
+fn whole(job: &mut Job) -> Option<Bytes> {
+    if let Some(message) = job.message.take() {
+        return Some(message);
+    }
+    let Body::Inline { bytes, compressed } = &job.body else { return None };
+    match decode_body(bytes.clone(), *compressed) {
+        Ok(message) => Some(message),
+        Err(error) => {
+            tracing::error!(message = %job.envelope.message, %error, "a body is damaged");
+            None
         }
     }
 }

@@ -27,8 +27,9 @@ impl SharedFence {
     }
 
     /// A renewal that was sent at `sent` has succeeded.
-    pub fn renewed(&self, sent: MonotonicMillis) -> Renewal {
-        self.lock().renewed(sent)
+    pub fn renewed_at(&self, sent: Instant) -> Renewal {
+        let since = sent.saturating_duration_since(self.origin);
+        self.lock().renewed(MonotonicMillis::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// Whether anything may be sent or published in the name of our shards.

@@ -115,6 +115,7 @@ fn wire_ask(ask: &Ask) -> wire::Ask {
         class: wire_class(ask.class).into(),
         least: ask.least,
         messages: ask.messages,
+        connections: ask.connections,
     }
 }
 
@@ -124,6 +125,7 @@ fn read_ask(ask: &wire::Ask) -> Result<Ask, ConvertError> {
         class: class(ask.class)?,
         least: ask.least,
         messages: ask.messages,
+        connections: ask.connections,
     })
 }
 
@@ -161,9 +163,7 @@ pub fn decode_question(bytes: Bytes) -> Result<Question, ConvertError> {
             used: renew.used,
             ask: read_ask(&renew.ask.ok_or(ConvertError::Missing("ask"))?)?,
         },
-        Wish::Release(release) => {
-            Question::Release { permit: read_permit_id(release.permit)?, used: release.used }
-        }
+        Wish::Release(release) => Question::Release { permit: read_permit_id(release.permit)?, used: release.used },
     })
 }
 

@@ -4,7 +4,11 @@
 use std::collections::BTreeSet;
 
 use postrider_model::{Class, Outcome, SiteName};
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use postrider_nats::{PromoterEvent, SplitterEvent};
+use postrider_runtime::fault;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 /// The metrics of one delivery service.
 #[derive(Clone)]
@@ -12,6 +16,7 @@ pub struct Metrics {
     sites: BTreeSet<String>,
     recipients: IntCounterVec,
     moves: IntCounterVec,
+    split: IntCounter,
     first_attempt: HistogramVec,
     end_to_end: HistogramVec,
     failures: IntCounterVec,
@@ -63,7 +68,10 @@ impl Metrics {
                 .buckets(SECONDS.to_vec()),
         )?;
         registry.register(Box::new(publish.clone()))?;
+        let split = IntCounter::new("postrider_parts_split_total", "Parts made of messages for several sites.")?;
+        registry.register(Box::new(split.clone()))?;
         Ok(Self {
+            split,
             sites,
             recipients: counter(
                 "postrider_recipients_total",
@@ -126,5 +134,23 @@ impl Metrics {
     /// Counts a conversation that failed before it carried a message.
     pub fn conversation_failed(&self, scope: &str, site: &SiteName) {
         self.failures.with_label_values(&[scope, self.site(site)]).inc();
+    }
+}
+
+impl Metrics {
+    /// What a promoter tells.
+    pub fn promoter(&self, event: &PromoterEvent) {
+        match event {
+            PromoterEvent::Published { .. } => fault::point("promoter-published"),
+            PromoterEvent::Promoted { class, .. } => self.moved("promoted", *class),
+        }
+    }
+
+    /// What the splitter tells.
+    pub fn splitter(&self, event: &SplitterEvent) {
+        match event {
+            SplitterEvent::Published => fault::point("splitter-published"),
+            SplitterEvent::Split { parts } => self.split.inc_by(*parts),
+        }
     }
 }

@@ -121,7 +121,8 @@ impl Session {
     /// The server closed while we wrote: what it said before is worth more than "lost".
     async fn drain(&mut self) {
         let last_words = async {
-            while self.link.read(&mut self.buffer).await.is_ok_and(|count| count > 0) && self.buffer.len() < 64 * 1024 {}
+            while self.link.read(&mut self.buffer).await.is_ok_and(|count| count > 0) && self.buffer.len() < 64 * 1024 {
+            }
         };
         if tokio::time::timeout(Duration::from_secs(1), last_words).await.is_err() {
             tracing::debug!("the server neither took nor said more");

@@ -25,6 +25,11 @@ pub fn slices_of(site: &SiteName) -> u16 {
     PROVIDERS.iter().find(|provider| provider.site == site.as_str()).map_or(1, |provider| provider.slices.max(1))
 }
 
+/// The sites that have rules: what may stand in a metric's label.
+pub fn configured_sites() -> impl Iterator<Item = &'static str> {
+    PROVIDERS.iter().map(|provider| provider.site)
+}
+
 fn site_of_exchanger(host: &Domain) -> SiteName {
     let name = host.as_str();
     if let Some(provider) = PROVIDERS.iter().find(|provider| provider.has(name)) {

@@ -4,9 +4,9 @@
 mod release;
 pub use release::{Release, ReleaseStep};
 
-use postrider_model::ShardId;
+use postrider_model::{MemberId, ShardId};
 
-use crate::ownership::{Lease, MemberId};
+use crate::ownership::Lease;
 
 /// The next thing to do about a shard that is being taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

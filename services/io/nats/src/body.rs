@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use postrider_model::{Body, BodyRef};
+use postrider_model::{Body, BodyRef, ShardId};
+use postrider_proto::Packet;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -207,6 +208,15 @@ impl Spool {
             }
         }
         Err(last)
+    }
+
+    /// Reads a packet of READY once more, for a process that has dropped its inline body from memory.
+    ///
+    /// # Errors
+    /// [`BodyError`]; gone means that its envelope was acknowledged.
+    pub async fn reread_packet(&self, shard: ShardId, sequence: u64) -> Result<Packet, BodyError> {
+        let record = self.read_chunk(subject::ready_stream(&self.layout(), shard), sequence).await?;
+        Packet::decode(record).map_err(|error| BodyError::Damaged(error.to_string()))
     }
 
     /// Deletes a body that only its own, finished part used. One that is gone already is fine; a shared one ages out.

@@ -19,6 +19,8 @@ pub struct Leased {
     pub packet: Packet,
     /// When the stream took it, by the server's clock.
     pub stored: Timestamp,
+    /// Where it lies in its stream.
+    pub sequence: u64,
     /// Ends the lease.
     pub handle: Handle,
 }
@@ -86,23 +88,23 @@ impl Handle {
     /// Hands the message back for somebody else, at once. Best effort: a lost hand-back is made good by RESET or the ack
     /// wait.
     pub async fn hand_back(self) {
-        self.say(AckKind::Nak(None)).await;
+        say(self.client, self.reply, AckKind::Nak(None)).await;
     }
 
     /// Hands the message back; it comes again after `delay` at the earliest.
     pub async fn hand_back_for(self, delay: Duration) {
-        self.say(AckKind::Nak(Some(delay))).await;
+        say(self.client, self.reply, AckKind::Nak(Some(delay))).await;
     }
 
     /// Begins the ack wait anew, for a conversation that takes long.
-    pub async fn in_progress(&self) {
-        self.say(AckKind::Progress).await;
+    pub fn in_progress(&self) -> impl Future<Output = ()> + Send + use<> {
+        say(self.client.clone(), self.reply.clone(), AckKind::Progress)
     }
+}
 
-    async fn say(&self, kind: AckKind) {
-        if let Err(error) = self.client.publish(self.reply.clone(), kind.into()).await {
-            tracing::debug!(%error, "an acknowledgement was not sent");
-        }
+async fn say(client: Client, reply: Subject, kind: AckKind) {
+    if let Err(error) = client.publish(reply, kind.into()).await {
+        tracing::debug!(%error, "an acknowledgement was not sent");
     }
 }
 

@@ -276,7 +276,7 @@ fn ack_details(reply: &str) -> Option<(u64, Timestamp)> {
 pub(crate) fn decode(raw: Raw) -> Option<Result<Leased, Undecodable>> {
     let payload: Bytes = raw.message.payload.clone();
     match Packet::decode(payload.clone()) {
-        Ok(packet) => Some(Ok(Leased { packet, stored: raw.stored, handle: raw.handle })),
+        Ok(packet) => Some(Ok(Leased { packet, stored: raw.stored, sequence: raw.sequence, handle: raw.handle })),
         Err(ConvertError::TooNew { needs, reads }) => {
             tracing::warn!(needs, reads, "left a record for a newer reader");
             // Beside the pull: whoever waits for the batch may drop it any time.

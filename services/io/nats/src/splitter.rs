@@ -43,13 +43,14 @@ impl Spool {
                 batch = puller.pull(wish) => batch,
                 () = shutdown.cancelled() => break,
             };
-            stream::iter(batch)
-                .for_each_concurrent(WINDOW, |raw| async {
-                    if let Some(parts) = self.split(raw, &tell).await {
-                        tell(SplitterEvent::Split { parts });
-                    }
-                })
-                .await;
+            // Collected first: a closure inside the stream would make the future no longer `Send` for every lifetime.
+            let splits: Vec<_> = batch.into_iter().map(|raw| self.split(raw, &tell)).collect();
+            let mut splits = stream::iter(splits).buffer_unordered(WINDOW);
+            while let Some(split) = splits.next().await {
+                if let Some(parts) = split {
+                    tell(SplitterEvent::Split { parts });
+                }
+            }
         }
         puller.stop().await;
     }
@@ -109,11 +110,8 @@ impl Spool {
     }
 
     async fn publish_parts(&self, parts: &[Packet]) -> Result<(), PublishError> {
-        stream::iter(parts)
-            .map(|part| self.publish_ready(part))
-            .buffer_unordered(parts.len().max(1))
-            .try_collect::<()>()
-            .await
+        let published: Vec<_> = parts.iter().map(|part| self.publish_ready(part)).collect();
+        stream::iter(published).buffer_unordered(parts.len().max(1)).try_collect::<()>().await
     }
 }
 

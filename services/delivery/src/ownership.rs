@@ -1,0 +1,193 @@
+//! Which shards this process has, takes and gives back: watches members and leases, asks the machine, starts and stops the
+//! tasks of shards. When the fence closes, all of them are lost at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_dispatch::ownership::{Lease, OwnershipStep, Renewal, decide};
+use postrider_dispatch::takeover::Takeover;
+use postrider_model::{MemberId, ShardId};
+use postrider_nats::{Members, ShardLeases, Standing};
+use postrider_runtime::ReadinessFlag;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::arrivals::Arrivals;
+use crate::shard::ShardTask;
+use crate::worker::{Input, Tools};
+
+/// The longest life of a permit.
+const LONGEST_PERMIT: Duration = Duration::from_secs(10);
+
+/// How often everything is looked at, changed or not: the fence closes without an event.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The owner of shards.
+pub struct Ownership {
+    me: MemberId,
+    tools: Tools,
+    arrivals: Arrivals,
+    inputs: mpsc::Sender<Input>,
+    ready: ReadinessFlag,
+    holding: BTreeMap<ShardId, Holding>,
+    tasks: JoinSet<ShardId>,
+}
+
+struct Holding {
+    epoch: u64,
+    release: CancellationToken,
+    lost: CancellationToken,
+}
+
+impl Ownership {
+    /// Owns nothing yet.
+    pub fn new(
+        me: MemberId,
+        tools: Tools,
+        arrivals: Arrivals,
+        inputs: mpsc::Sender<Input>,
+        ready: ReadinessFlag,
+    ) -> Self {
+        Self { me, tools, arrivals, inputs, ready, holding: BTreeMap::new(), tasks: JoinSet::new() }
+    }
+
+    /// Runs until `stop`, then gives everything back, within `drain`.
+    ///
+    /// # Errors
+    /// If another process has taken this member's name.
+    pub async fn run(
+        mut self,
+        mut standing: watch::Receiver<Standing>,
+        stop: CancellationToken,
+        drain: Duration,
+    ) -> anyhow::Result<()> {
+        let store = self.tools.spool.lease_store();
+        let (mut members, mut leases) = (store.watch_members(), store.watch_shards());
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = look.tick() => {}
+                Ok(()) = members.changed() => {}
+                Ok(()) = leases.changed() => {}
+                Ok(()) = standing.changed() => {
+                    let now = *standing.borrow_and_update();
+                    if now.replaced {
+                        self.lose_all();
+                        anyhow::bail!(
+                            "another process has joined as member {:?}: give each delivery process a name of its own \
+                             (delivery.member)",
+                            self.me.as_str()
+                        );
+                    }
+                    if let Some(sent) = now.renewed
+                        && self.tools.fence.renewed_at(sent) == Renewal::New
+                    {
+                        self.lose_all();
+                    }
+                }
+                Some(ended) = self.tasks.join_next() => {
+                    if let Ok(shard) = ended {
+                        self.holding.remove(&shard);
+                    }
+                }
+            }
+            if !self.tools.fence.may_act() {
+                self.lose_all();
+            } else {
+                let (members, leases) = (Arc::clone(&members.borrow()), Arc::clone(&leases.borrow()));
+                self.follow(&members, &leases);
+            }
+            self.show();
+        }
+        self.give_back(drain).await;
+        Ok(())
+    }
+
+    fn follow(&mut self, members: &Members, leases: &ShardLeases) {
+        let living: BTreeSet<MemberId> =
+            members.values().filter(|member| member.has_role("delivery")).map(|member| member.id.clone()).collect();
+        let seen: BTreeMap<ShardId, Lease> =
+            leases.iter().map(|(shard, (lease, _))| (*shard, machine_lease(lease))).collect();
+        let holding = self.holding.iter().map(|(shard, held)| (*shard, held.epoch)).collect();
+        for step in decide(&self.me, &living, &seen, &holding, &self.tools.spool.layout()) {
+            match step {
+                OwnershipStep::Claim(shard) => {
+                    let revision = leases.get(&shard).map(|(_, revision)| *revision);
+                    self.claim(shard, seen.get(&shard), revision, living.len() > 1);
+                }
+                OwnershipStep::Release(shard) => {
+                    if let Some(held) = self.holding.get(&shard) {
+                        held.release.cancel();
+                    }
+                }
+                OwnershipStep::Lost(shard) => {
+                    if let Some(held) = self.holding.get(&shard) {
+                        held.lost.cancel();
+                    }
+                }
+            }
+        }
+    }
+
+    fn claim(&mut self, shard: ShardId, previous: Option<&Lease>, revision: Option<u64>, others: bool) {
+        let takeover = Takeover::new(shard, previous, &self.me);
+        // A dead member's permits died before its membership did; those of a living one, or of our own earlier life, may not have.
+        let may_live = previous.is_some_and(|lease| lease.released || lease.owner == self.me);
+        let quiet = if others && may_live { LONGEST_PERMIT } else { Duration::ZERO };
+        let (release, lost) = (CancellationToken::new(), CancellationToken::new());
+        self.holding
+            .insert(shard, Holding { epoch: takeover.lease().epoch, release: release.clone(), lost: lost.clone() });
+        let task = ShardTask {
+            shard,
+            tools: self.tools.clone(),
+            inputs: self.inputs.clone(),
+            arrivals: self.arrivals.clone(),
+            release,
+            lost,
+            quiet,
+        };
+        self.tasks.spawn(async move {
+            task.run(takeover, revision).await;
+            shard
+        });
+    }
+
+    fn lose_all(&mut self) {
+        for held in self.holding.values() {
+            held.lost.cancel();
+        }
+    }
+
+    fn show(&self) {
+        let owned = self.holding.values().filter(|held| !held.lost.is_cancelled()).count();
+        self.tools.metrics.shards.set(i64::try_from(owned).unwrap_or(i64::MAX));
+        if self.tools.fence.may_act() {
+            self.ready.met();
+        } else {
+            self.ready.unmet("not a member of the cluster now (no renewal came through)");
+        }
+    }
+
+    async fn give_back(&mut self, drain: Duration) {
+        for held in self.holding.values() {
+            held.release.cancel();
+        }
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain, all).await.is_err() {
+            tracing::warn!("conversations did not end in time; their shards are left to be taken over");
+            self.lose_all();
+        }
+    }
+}
+
+fn machine_lease(lease: &postrider_nats::ShardLease) -> Lease {
+    Lease {
+        owner: lease.owner.clone(),
+        epoch: lease.epoch,
+        released: lease.released,
+        settled_through: lease.settled_through,
+    }
+}

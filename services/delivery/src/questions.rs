@@ -1,0 +1,125 @@
+//! Answers what control asks: what is held here, and why a message waits.
+
+use std::time::Duration;
+
+use postrider_model::{MemberId, MessageId};
+use postrider_proto::control::v1::delivery_query::Ask;
+use postrider_proto::control::v1::{DeliveryAnswer, DeliveryQuery, ReasonCount, SummaryRow, WaitingPart};
+use postrider_proto::message_id;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::worker::Input;
+use postrider_dispatch::dispatcher;
+use postrider_nats::Spool;
+use postrider_runtime::clock;
+
+/// How often the gauges of the index are set.
+const GAUGES_EVERY: Duration = Duration::from_secs(5);
+
+/// Answers until `stop`.
+pub async fn answer(spool: Spool, me: MemberId, worker: mpsc::Sender<Input>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        match spool.delivery_questions().await {
+            Ok(mut questions) => {
+                while let Some(Some(question)) = stop.run_until_cancelled(questions.next()).await {
+                    match question.delivery_query() {
+                        Ok(query) => {
+                            let answer = reply(query, &me, &worker).await;
+                            question.answer_delivery(answer).await;
+                        }
+                        Err(error) => tracing::warn!(%error, "a question of control cannot be read"),
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot listen to questions of control"),
+        }
+        stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await;
+    }
+}
+
+async fn reply(query: DeliveryQuery, me: &MemberId, worker: &mpsc::Sender<Input>) -> DeliveryAnswer {
+    let mut answer = DeliveryAnswer { member: me.to_string(), ..DeliveryAnswer::default() };
+    match query.ask {
+        Some(Ask::Summary(_)) => answer.rows = summary(worker).await.into_iter().map(row).collect(),
+        Some(Ask::Waiting(bytes)) => {
+            if let Ok(message) = message_id(&bytes) {
+                answer.parts = waiting(worker, message).await.into_iter().map(part).collect();
+            }
+        }
+        None => {}
+    }
+    answer
+}
+
+async fn summary(worker: &mpsc::Sender<Input>) -> Vec<dispatcher::SummaryRow> {
+    let (sender, receiver) = oneshot::channel();
+    if worker.send(Input::Summary(sender)).await.is_err() {
+        return Vec::new();
+    }
+    receiver.await.unwrap_or_default()
+}
+
+async fn waiting(worker: &mpsc::Sender<Input>, message: MessageId) -> Vec<dispatcher::WaitingPart> {
+    let (sender, receiver) = oneshot::channel();
+    if worker.send(Input::Waiting(message, sender)).await.is_err() {
+        return Vec::new();
+    }
+    receiver.await.unwrap_or_default()
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn row(row: dispatcher::SummaryRow) -> SummaryRow {
+    SummaryRow {
+        site: row.site.to_string(),
+        tenant: row.tenant.to_string(),
+        class: row.class.to_string(),
+        ready: count(row.ready),
+        in_flight: count(row.in_flight),
+        waiting: row
+            .waiting
+            .into_iter()
+            .map(|(reason, number)| ReasonCount { reason: reason.to_string(), count: count(number) })
+            .collect(),
+        oldest_arrival_ms: row.oldest_arrival.as_millis(),
+    }
+}
+
+fn part(part: dispatcher::WaitingPart) -> WaitingPart {
+    WaitingPart {
+        part: part.id.part,
+        hop: part.id.hop,
+        site: part.site.to_string(),
+        reason: part.reason.to_string(),
+        until_ms: part.until.as_millis(),
+        lifted_by: part.reason.lifted_by().to_owned(),
+    }
+}
+
+/// Sets the gauges of the index until `stop`.
+pub async fn gauges(metrics: Metrics, worker: mpsc::Sender<Input>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(GAUGES_EVERY)).await.is_some() {
+        let rows = summary(&worker).await;
+        metrics.depth.reset();
+        metrics.oldest.reset();
+        let now = clock::now();
+        for row in rows {
+            let class = row.class.as_str();
+            let add = |state: &str, number: usize| {
+                metrics.depth.with_label_values(&[class, state]).add(i64::try_from(number).unwrap_or(i64::MAX));
+            };
+            add("ready", row.ready);
+            add("in-flight", row.in_flight);
+            for (reason, number) in &row.waiting {
+                add(reason.as_str(), *number);
+            }
+            let age = i64::try_from(now.since(row.oldest_arrival).as_secs()).unwrap_or(i64::MAX);
+            let oldest = metrics.oldest.with_label_values(&[class]);
+            oldest.set(oldest.get().max(age));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The delivery service: builds its parts and runs them together.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use postrider_dispatch::dispatcher::Dispatcher;
+use postrider_dispatch::sites;
+use postrider_model::{Domain, MemberId, Snapshot};
+use postrider_nats::{Spool, Standing};
+use postrider_net::{Dialer, Dns, SiteResolver, tls};
+use postrider_runtime::{ClusterKey, Readiness, ReadinessFlag, random};
+use prometheus::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::arrivals::Arrivals;
+use crate::config::DeliveryConfig;
+use crate::connect::Connector;
+use crate::fence::SharedFence;
+use crate::finish::Finisher;
+use crate::limits::OwnedLimits;
+use crate::metrics::Metrics;
+use crate::ownership::Ownership;
+use crate::questions;
+use crate::session::SessionSettings;
+use crate::worker::{Input, Tools, Worker, WorkerTask};
+
+/// No transaction takes longer: its message's lease would run out.
+const LONGEST_TRANSACTION: Duration = Duration::from_secs(14 * 60);
+
+/// What delivery is given.
+pub struct Collaborators {
+    /// The queue.
+    pub spool: Spool,
+    /// The configuration in force.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// Opens DKIM keys.
+    pub cluster_key: Arc<ClusterKey>,
+    /// Where metrics are registered.
+    pub registry: Registry,
+    /// Where readiness is shown.
+    pub readiness: Readiness,
+    /// The name of this process.
+    pub member: MemberId,
+    /// The name for EHLO.
+    pub ehlo_name: Domain,
+    /// How its membership stands.
+    pub standing: watch::Receiver<Standing>,
+}
+
+/// The service.
+pub struct Delivery {
+    config: DeliveryConfig,
+    spool: Spool,
+    member: MemberId,
+    standing: watch::Receiver<Standing>,
+    tools: Tools,
+    arrivals: Arrivals,
+    inputs: mpsc::Sender<Input>,
+    worker: WorkerTask,
+    ready: ReadinessFlag,
+}
+
+impl Delivery {
+    /// Puts the parts together; nothing runs yet.
+    ///
+    /// # Errors
+    /// Names the setting that is wrong.
+    pub fn build(config: DeliveryConfig, with: Collaborators) -> anyhow::Result<Self> {
+        let shaping = config.shaping.build()?;
+        let labels: BTreeSet<String> = sites::configured_sites()
+            .map(ToString::to_string)
+            .chain(shaping.sites.keys().map(ToString::to_string))
+            .collect();
+        let metrics = Metrics::register(&with.registry, labels).context("delivery's metrics")?;
+        let resolver = SiteResolver::new(Dns::new(&config.dns).context("delivery.dns")?, &config.sites);
+        let fence = SharedFence::default();
+        let connector = Connector {
+            resolver: resolver.clone(),
+            dialer: Dialer::direct(&config.dialer),
+            settings: SessionSettings {
+                tls: tls::opportunistic_client()?,
+                longest_reply: Duration::from_secs(config.longest_reply_secs.max(1)),
+                longest_transaction: LONGEST_TRANSACTION,
+            },
+            ehlo_name: with.ehlo_name,
+            connect_timeout: Duration::from_secs(config.connect_timeout_secs.max(1)),
+            most_addresses: config.most_addresses.max(1),
+        };
+        let tools = Tools {
+            spool: with.spool.clone(),
+            connector,
+            finisher: Finisher::new(with.snapshot.clone(), with.cluster_key),
+            fence: fence.clone(),
+            limits: OwnedLimits::new(shaping, fence),
+            metrics: metrics.clone(),
+            source: config.source_address,
+        };
+        let seed = u64::from_be_bytes(random::bytes());
+        let dispatcher = Dispatcher::new(config.dispatcher(with.spool.tier_delays()), seed);
+        let (worker, inputs) = Worker::new(dispatcher, tools.clone(), seed);
+        Ok(Self {
+            config,
+            spool: with.spool,
+            member: with.member,
+            standing: with.standing,
+            tools,
+            arrivals: Arrivals { resolver, snapshot: with.snapshot, metrics },
+            inputs,
+            worker,
+            ready: with.readiness.flag("delivery"),
+        })
+    }
+
+    /// Runs until `shutdown`, then lets conversations end and gives the shards back.
+    ///
+    /// # Errors
+    /// If this process may not be a member any more.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        // The helpers outlive the shards: a shard that is given back still needs the worker.
+        let helpers = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.worker.run(helpers.clone()));
+        tasks.spawn(questions::answer(self.spool.clone(), self.member.clone(), self.inputs.clone(), helpers.clone()));
+        tasks.spawn(questions::gauges(self.tools.metrics.clone(), self.inputs.clone(), helpers.clone()));
+        if self.config.promote {
+            let (spool, stop, metrics) = (self.spool.clone(), shutdown.clone(), self.tools.metrics.clone());
+            tasks.spawn(async move { spool.run_promoters(stop, move |event| metrics.promoter(&event)).await });
+            let (spool, stop, metrics) = (self.spool.clone(), shutdown.clone(), self.tools.metrics.clone());
+            tasks.spawn(async move { spool.run_splitter(stop, move |event| metrics.splitter(&event)).await });
+        }
+        let ownership = Ownership::new(self.member, self.tools, self.arrivals, self.inputs, self.ready);
+        let drain = Duration::from_secs(self.config.drain_secs);
+        let result = ownership.run(self.standing, shutdown.clone(), drain).await;
+        shutdown.cancel();
+        helpers.cancel();
+        while tasks.join_next().await.is_some() {}
+        result
+    }
+}

@@ -1,0 +1,353 @@
+//! One shard of this process, from its claim to its release or loss: takes it over, pulls its mail, keeps its lease, lets go.
+//! The machines say what comes next; nothing is decided here.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use postrider_dispatch::ownership::Lease;
+use postrider_dispatch::settle::DoneSet;
+use postrider_dispatch::takeover::{Release, ReleaseStep, Takeover, TakeoverFailure, TakeoverStep};
+use postrider_model::ShardId;
+use postrider_nats::{BucketError, Expected, Puller, ShardLease};
+use postrider_runtime::clock;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::arrivals::Arrivals;
+use crate::journal::Journal;
+use crate::limits::{decode_question, encode_answer};
+use crate::settlement::Settlements;
+use crate::worker::{Input, ShardFloor, Tools};
+
+/// Bytes asked for in one pull.
+const PULL_BYTES: usize = 8 << 20;
+
+/// Envelopes asked for in one pull.
+const PULL_MESSAGES: usize = 1_000;
+
+/// How often the lease is told how far the shard is settled.
+const KEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a step that failed is left alone.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A shard's task.
+pub struct ShardTask {
+    /// The shard.
+    pub shard: ShardId,
+    /// What it works with.
+    pub tools: Tools,
+    /// The worker.
+    pub inputs: mpsc::Sender<Input>,
+    /// Looks exchangers up.
+    pub arrivals: Arrivals,
+    /// Asks for a release in good order.
+    pub release: CancellationToken,
+    /// Says that the shard is another's.
+    pub lost: CancellationToken,
+    /// How long permits of the owner before may still be used by others.
+    pub quiet: Duration,
+}
+
+struct Owned {
+    lease: Lease,
+    revision: u64,
+    settlements: Settlements,
+    room: watch::Receiver<usize>,
+    arriving: Arc<AtomicUsize>,
+}
+
+impl ShardTask {
+    /// Runs until the shard is released or lost. `seen` is the lease as it was last seen, with its revision.
+    pub async fn run(self, takeover: Takeover, seen: Option<u64>) {
+        let lost = self.lost.clone();
+        let shard = self.shard;
+        let inputs = self.inputs.clone();
+        let limits = self.tools.limits.clone();
+        let owned = lost.run_until_cancelled(self.live(takeover, seen)).await;
+        limits.drop_shard(shard);
+        if owned.is_none() {
+            tracing::warn!(%shard, "shard lost");
+        }
+        lost.cancel();
+        // The worker ends only with the process.
+        drop(inputs.send(Input::Lost(shard)).await);
+    }
+
+    async fn live(self, takeover: Takeover, seen: Option<u64>) {
+        let Some(mut owned) = self.take_over(takeover, seen).await else { return };
+        let now = clock::now();
+        self.tools.limits.take(self.shard, owned.lease.epoch, now, now.after(self.quiet));
+        let _answering = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(answer_limits(
+            self.shard,
+            self.tools.clone(),
+            self.lost.clone(),
+        )));
+        let mut puller = self.tools.spool.puller(self.shard);
+        let ended = self.pull(&mut owned, &mut puller).await;
+        if ended == Ended::Release {
+            self.let_go(owned, puller).await;
+        }
+    }
+
+    async fn take_over(&self, mut takeover: Takeover, seen: Option<u64>) -> Option<Owned> {
+        let store = self.tools.spool.lease_store();
+        let done = Arc::new(Mutex::new(DoneSet::new()));
+        let mut revision = 0;
+        let mut reset = false;
+        let mut journal = None;
+        loop {
+            if !self.tools.fence.may_act() {
+                takeover.failed(TakeoverFailure::Fenced);
+            }
+            let result = match takeover.step() {
+                TakeoverStep::Claim(lease) => {
+                    let expected = seen.map_or(Expected::Absent, Expected::Revision);
+                    let claimed = store.put_shard(self.shard, &wire(&lease), expected).await;
+                    claimed.map(|written| revision = written).map_err(|error| match error {
+                        BucketError::Conflict { .. } => TakeoverFailure::LeaseLost,
+                        _ => TakeoverFailure::Unavailable,
+                    })
+                }
+                TakeoverStep::Reset => {
+                    reset = true;
+                    self.tools.spool.reset_consumer(self.shard).await.map_err(|error| {
+                        tracing::warn!(%error, "takeover waits");
+                        TakeoverFailure::Unavailable
+                    })
+                }
+                TakeoverStep::Replay { from } => {
+                    let begun = self.begin_journal(from.saturating_sub(1));
+                    let replayed = self.replay(&begun, &done, from.saturating_sub(1)).await;
+                    journal = Some(begun);
+                    replayed
+                }
+                TakeoverStep::Pull => break,
+                TakeoverStep::GiveUp => return None,
+            };
+            match result {
+                Ok(()) => takeover.done(),
+                Err(failure) => {
+                    takeover.failed(failure);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        let journal = journal?;
+        let settlements = Settlements {
+            spool: self.tools.spool.clone(),
+            journal,
+            done,
+            fence: self.tools.fence.clone(),
+            lost: self.lost.clone(),
+        };
+        let (room, room_receiver) = watch::channel(0);
+        let arriving = Arc::new(AtomicUsize::new(0));
+        let floor = ShardFloor { settlements: settlements.clone(), room, arriving: Arc::clone(&arriving) };
+        self.inputs.send(Input::Taken(self.shard, floor)).await.ok()?;
+        tracing::info!(shard = %self.shard, epoch = takeover.lease().epoch, reset, "shard taken");
+        let lease = takeover.lease().clone();
+        Some(Owned { lease, revision, settlements, room: room_receiver, arriving })
+    }
+
+    fn begin_journal(&self, settled_through: u64) -> Journal {
+        Journal::begin(
+            self.tools.spool.clone(),
+            self.shard,
+            settled_through,
+            self.tools.fence.clone(),
+            self.tools.metrics.publish.clone(),
+            self.lost.clone(),
+        )
+    }
+
+    async fn replay(&self, journal: &Journal, done: &Mutex<DoneSet>, after: u64) -> Result<(), TakeoverFailure> {
+        let see = |sequence, record: postrider_model::Record| {
+            let mut tracker = journal.tracker();
+            match record.next {
+                Some(next) => {
+                    tracker.replayed(sequence, record.id);
+                    let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    done.replayed(record.id, next);
+                }
+                None => tracker.replayed_batch(sequence),
+            }
+        };
+        match self.tools.spool.replay_events(self.shard, after, see).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "takeover waits");
+                Err(TakeoverFailure::Unavailable)
+            }
+        }
+    }
+
+    async fn pull(&self, owned: &mut Owned, puller: &mut Puller) -> Ended {
+        let mut keep = tokio::time::interval(KEEP_EVERY);
+        keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut caught_up = false;
+        loop {
+            let room = owned.room.borrow_and_update().min(PULL_MESSAGES);
+            tokio::select! {
+                () = self.release.cancelled() => return Ended::Release,
+                _ = keep.tick() => {
+                    owned.settlements.done_set().sweep(clock::now());
+                    if self.keep(owned).await == Kept::Lost {
+                        return Ended::Lost;
+                    }
+                }
+                batch = puller.pull(room, PULL_BYTES), if room > 0 => {
+                    if batch.is_empty() && !caught_up {
+                        caught_up = true;
+                        owned.settlements.done_set().caught_up(clock::now());
+                    }
+                    owned.arriving.fetch_add(batch.len(), Ordering::Relaxed);
+                    for leased in batch {
+                        self.arrivals.arrive(leased, self.shard, &owned.settlements, &owned.arriving, &self.inputs).await;
+                    }
+                }
+                changed = owned.room.changed(), if room == 0 => {
+                    if changed.is_err() {
+                        return Ended::Lost;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the lease how far the shard is settled, if that has changed.
+    async fn keep(&self, owned: &mut Owned) -> Kept {
+        let through = owned.settlements.journal.tracker().through();
+        if through <= owned.lease.settled_through || !self.tools.fence.may_act() {
+            return Kept::Ours;
+        }
+        let lease = Lease { settled_through: through, ..owned.lease.clone() };
+        let store = self.tools.spool.lease_store();
+        match store.put_shard(self.shard, &wire(&lease), Expected::Revision(owned.revision)).await {
+            Ok(revision) => {
+                owned.revision = revision;
+                owned.lease = lease;
+                Kept::Ours
+            }
+            // An answer that was lost looks like a conflict: the lease itself tells.
+            Err(BucketError::Conflict { .. }) => match store.shard(self.shard).await {
+                Ok(Some((found, revision)))
+                    if found.epoch == lease.epoch && found.owner.as_str() == lease.owner.as_str() =>
+                {
+                    owned.revision = revision;
+                    Kept::Ours
+                }
+                Ok(_) => Kept::Lost,
+                Err(_) => Kept::Ours,
+            },
+            Err(error) => {
+                tracing::debug!(shard = %self.shard, %error, "the lease could not be kept up to date");
+                Kept::Ours
+            }
+        }
+    }
+
+    async fn let_go(&self, mut owned: Owned, puller: Puller) {
+        let mut release = Release::new(self.shard, owned.lease.clone());
+        let mut puller = Some(puller);
+        let mut drained = None;
+        loop {
+            if !self.tools.fence.may_act() {
+                release.failed(TakeoverFailure::Fenced);
+            }
+            let done = match release.step() {
+                ReleaseStep::StopPulling => {
+                    if let Some(puller) = puller.take() {
+                        puller.stop().await;
+                    }
+                    true
+                }
+                ReleaseStep::HandBack => {
+                    let (sender, receiver) = oneshot::channel();
+                    drained = Some(receiver);
+                    self.inputs.send(Input::Release(self.shard, sender)).await.is_ok()
+                }
+                ReleaseStep::Drain => {
+                    if let Some(drained) = drained.take() {
+                        // A worker that is gone has nothing to drain.
+                        drop(drained.await);
+                    }
+                    release.settled_through(owned.settlements.journal.tracker().through());
+                    true
+                }
+                ReleaseStep::WriteReleased(lease) => {
+                    self.tools.limits.drop_shard(self.shard);
+                    owned.lease = lease.clone();
+                    let store = self.tools.spool.lease_store();
+                    match store.put_shard(self.shard, &wire(&lease), Expected::Revision(owned.revision)).await {
+                        Ok(_) => true,
+                        Err(error) => {
+                            tracing::warn!(shard = %self.shard, %error, "the shard could not be given back in good order");
+                            release.failed(TakeoverFailure::LeaseLost);
+                            false
+                        }
+                    }
+                }
+                ReleaseStep::Released => {
+                    tracing::info!(shard = %self.shard, "shard released");
+                    return;
+                }
+                ReleaseStep::GiveUp => return,
+            };
+            if done {
+                release.done();
+            }
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Ended {
+    Release,
+    Lost,
+}
+
+#[derive(PartialEq, Eq)]
+enum Kept {
+    Ours,
+    Lost,
+}
+
+/// Answers questions about limits of a shard that is ours.
+async fn answer_limits(shard: ShardId, tools: Tools, lost: CancellationToken) {
+    loop {
+        match tools.spool.limit_questions(shard).await {
+            Ok(mut questions) => {
+                while let Some(Some(question)) = lost.run_until_cancelled(questions.next()).await {
+                    let asked = match decode_question(question.payload.clone()) {
+                        Ok(asked) => asked,
+                        Err(error) => {
+                            tracing::warn!(%shard, %error, "a question about a limit cannot be read");
+                            continue;
+                        }
+                    };
+                    let now = clock::now();
+                    if tools.limits.owns(shard) {
+                        let grant = tools.limits.answer(shard, &asked, now);
+                        question.answer(encode_answer(grant.as_ref(), now)).await;
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%shard, %error, "cannot listen to questions about limits"),
+        }
+        if lost.is_cancelled() {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn wire(lease: &Lease) -> ShardLease {
+    ShardLease {
+        owner: lease.owner.clone(),
+        epoch: lease.epoch,
+        released: lease.released,
+        settled_through: lease.settled_through,
+    }
+}

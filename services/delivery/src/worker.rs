@@ -1,0 +1,342 @@
+//! The one task around the dispatcher: facts in, actions out. It holds the envelopes and the conversations by name, starts
+//! what the machine orders, and waits for nothing itself.
+
+mod act;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_dispatch::dispatcher::{
+    AttemptResult, Conversation, Dispatcher, Fact, RequestId, SummaryRow, Ticket, WaitingPart,
+};
+use postrider_dispatch::limits::Grant;
+use postrider_model::{EnhancedCode, EnvelopeId, MessageId, Reply, ShardId};
+use postrider_nats::{BodyError, Handle, Spool};
+use postrider_net::DnsFailure;
+use postrider_runtime::clock;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::connect::Connector;
+use crate::conversation::{Order, Report};
+use crate::fence::SharedFence;
+use crate::finish::Finisher;
+use crate::held::{Arrival, Held};
+use crate::limits::OwnedLimits;
+use crate::metrics::Metrics;
+use crate::settlement::Settlements;
+
+/// What reaches the worker.
+pub enum Input {
+    /// A shard is ours.
+    Taken(ShardId, ShardFloor),
+    /// A shard is to be given back; answered when nothing of it is held any more.
+    Release(ShardId, oneshot::Sender<()>),
+    /// A shard is another's.
+    Lost(ShardId),
+    /// An envelope was pulled and its exchangers looked up.
+    Arrived(Box<Arrival>),
+    /// The owner of a limit has answered.
+    Answered(RequestId, Grant),
+    /// A body was read.
+    Body(Ticket, Result<Bytes, BodyError>),
+    /// A settle is done.
+    Settled(Ticket),
+    /// Somebody asks what is held.
+    Summary(oneshot::Sender<Vec<SummaryRow>>),
+    /// Somebody asks why a message waits.
+    Waiting(MessageId, oneshot::Sender<Vec<WaitingPart>>),
+}
+
+/// What the worker needs to know of a shard that is ours.
+pub struct ShardFloor {
+    /// How settles of it are driven.
+    pub settlements: Settlements,
+    /// Where the room left is shown.
+    pub room: watch::Sender<usize>,
+    /// Envelopes that were pulled and have not arrived yet.
+    pub arriving: Arc<AtomicUsize>,
+}
+
+struct Shard {
+    floor: ShardFloor,
+    released: Option<oneshot::Sender<()>>,
+}
+
+/// An envelope whose settle is under way.
+struct Settling {
+    shard: ShardId,
+    id: EnvelopeId,
+    // Leases on copies of it that came meanwhile; acknowledged when it is settled.
+    repeats: Vec<Handle>,
+}
+
+struct Talk {
+    orders: mpsc::UnboundedSender<Order>,
+    cut: CancellationToken,
+    opened_for: Ticket,
+    carries: Option<Ticket>,
+}
+
+/// What the worker works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// The way to JetStream.
+    pub spool: Spool,
+    /// Reaches exchangers.
+    pub connector: Connector,
+    /// Signs.
+    pub finisher: Finisher,
+    /// May we act?
+    pub fence: SharedFence,
+    /// The limits that this process owns.
+    pub limits: OwnedLimits,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Where mail leaves from.
+    pub source: Option<IpAddr>,
+}
+
+/// The worker.
+pub struct Worker {
+    dispatcher: Dispatcher,
+    tools: Tools,
+    inputs: mpsc::Sender<Input>,
+    reports: mpsc::Sender<(Conversation, Report)>,
+    held: HashMap<Ticket, Held>,
+    // Every envelope that is held or being settled, by its id: what comes again meanwhile is no second envelope.
+    known: HashMap<EnvelopeId, Ticket>,
+    settling: HashMap<Ticket, Settling>,
+    talks: HashMap<Conversation, Talk>,
+    shards: HashMap<ShardId, Shard>,
+    next_ticket: u64,
+    seed: u64,
+}
+
+/// Inputs taken in one go before actions are performed.
+const BATCH: usize = 256;
+
+impl Worker {
+    /// A worker that owns nothing yet, and where to reach it.
+    pub fn new(dispatcher: Dispatcher, tools: Tools, seed: u64) -> (WorkerTask, mpsc::Sender<Input>) {
+        let (inputs, input_receiver) = mpsc::channel(4096);
+        let (reports, report_receiver) = mpsc::channel(4096);
+        let worker = Self {
+            dispatcher,
+            tools,
+            inputs: inputs.clone(),
+            reports,
+            held: HashMap::new(),
+            known: HashMap::new(),
+            settling: HashMap::new(),
+            talks: HashMap::new(),
+            shards: HashMap::new(),
+            next_ticket: 0,
+            seed,
+        };
+        (WorkerTask { worker, inputs: input_receiver, reports: report_receiver }, inputs)
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Taken(shard, floor) => {
+                self.shards.insert(shard, Shard { floor, released: None });
+                self.fact(Fact::ShardTaken(shard));
+            }
+            Input::Release(shard, done) => {
+                if let Some(held) = self.shards.get_mut(&shard) {
+                    held.released = Some(done);
+                    self.fact(Fact::ShardReleasing(shard));
+                }
+            }
+            Input::Lost(shard) => self.lose(shard),
+            Input::Arrived(arrival) => self.arrive(*arrival),
+            Input::Answered(request, grant) => self.fact(act::granted(request, grant)),
+            Input::Body(ticket, Ok(message)) => {
+                if let Some(held) = self.held.get_mut(&ticket) {
+                    let bytes = u64::try_from(message.len()).unwrap_or(u64::MAX);
+                    held.message = Some(message);
+                    self.fact(Fact::BodyRead { ticket, bytes });
+                }
+            }
+            Input::Body(ticket, Err(error)) => {
+                tracing::error!(?ticket, %error, "a body is gone");
+                self.fact(Fact::BodyMissing { ticket });
+            }
+            Input::Settled(ticket) => {
+                if let Some(settled) = self.settling.remove(&ticket) {
+                    self.known.remove(&settled.id);
+                    for handle in settled.repeats {
+                        tokio::spawn(handle.ack_confirmed(self.tools.spool.publish_budget()));
+                    }
+                }
+                self.fact(Fact::Settled(ticket));
+            }
+            // Whoever asked may have gone.
+            Input::Summary(answer) => drop(answer.send(self.dispatcher.summary(clock::now()))),
+            Input::Waiting(message, answer) => drop(answer.send(self.dispatcher.waiting(&message, clock::now()))),
+        }
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        self.dispatcher.handle(fact, clock::now());
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let (held, failure) = match arrival {
+            Arrival::Dispatch(held) => (held, None),
+            Arrival::Unresolvable(held, failure) => (held, Some(failure)),
+        };
+        let Some(shard) = self.shards.get(&held.shard) else {
+            // Lost meanwhile: the lease is the next owner's to RESET.
+            return;
+        };
+        shard.floor.arriving.fetch_sub(1, Ordering::Relaxed);
+        let id = held.leased.packet.id();
+        if let Some(ticket) = self.known.get(&id).copied() {
+            self.renew_lease(ticket, held.leased.handle);
+            return;
+        }
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.known.insert(id, ticket);
+        let entry = held.entry(ticket, self.tools.source);
+        let results = failure.map(|failure: DnsFailure| held.unresolvable(&failure));
+        self.held.insert(ticket, held);
+        self.fact(Fact::Arrived(entry));
+        if let Some(results) = results {
+            self.fact(Fact::Unresolvable { ticket, results });
+        }
+    }
+
+    /// An envelope that we have came again: its consumer was made anew, and the lease we had means nothing any more.
+    fn renew_lease(&mut self, ticket: Ticket, handle: Handle) {
+        if let Some(held) = self.held.get_mut(&ticket) {
+            held.leased.handle = handle;
+        } else if let Some(settling) = self.settling.get_mut(&ticket) {
+            settling.repeats.push(handle);
+        }
+    }
+
+    fn lose(&mut self, shard: ShardId) {
+        self.fact(Fact::ShardLost(shard));
+        let Some(lost) = self.shards.remove(&shard) else { return };
+        lost.floor.settlements.lost.cancel();
+        let ours = |ticket: &Ticket| self.held.get(ticket).is_some_and(|held| held.shard == shard);
+        for talk in self.talks.values() {
+            if talk.carries.as_ref().is_some_and(ours) {
+                talk.cut.cancel();
+            }
+        }
+        self.held.retain(|_, held| held.shard != shard);
+        self.settling.retain(|_, settling| settling.shard != shard);
+        self.known.retain(|_, ticket| self.held.contains_key(ticket) || self.settling.contains_key(ticket));
+    }
+
+    fn report(&mut self, conversation: Conversation, report: Report) {
+        match report {
+            Report::Ready => self.fact(Fact::Ready(conversation)),
+            Report::Attempted { ticket, results, attempt } => {
+                if let Some(talk) = self.talks.get_mut(&conversation) {
+                    talk.carries = None;
+                }
+                if let Some(held) = self.held.get_mut(&ticket) {
+                    held.attempt = Some(attempt);
+                }
+                self.fact(Fact::Attempted { ticket, conversation: Some(conversation), results });
+            }
+            Report::Prolong(ticket) => {
+                if let Some(held) = self.held.get(&ticket) {
+                    tokio::spawn(held.leased.handle.in_progress());
+                }
+            }
+            Report::Damaged(ticket) => {
+                if let Some(talk) = self.talks.get_mut(&conversation) {
+                    talk.carries = None;
+                }
+                self.fact(Fact::BodyMissing { ticket });
+            }
+            Report::Unreached { failure, permanent, attempt } => {
+                let Some(ticket) = self.talks.get(&conversation).map(|talk| talk.opened_for) else { return };
+                let Some(held) = self.held.get_mut(&ticket) else { return };
+                self.tools.metrics.conversation_failed(act::scope(failure.scope), &held.site);
+                held.attempt = Some(attempt);
+                if permanent {
+                    let reply =
+                        failure.reply.unwrap_or_else(|| Reply::new(550, Some(EnhancedCode(5, 4, 4)), &failure.text));
+                    let result = AttemptResult::Unresolvable { permanent, reply };
+                    let pending = &held.leased.packet.envelope().state.pending;
+                    let results = pending.iter().map(|&index| (index, result.clone())).collect();
+                    self.fact(Fact::Unresolvable { ticket, results });
+                }
+            }
+            Report::Ended { failure } => {
+                self.talks.remove(&conversation);
+                self.tools.metrics.conversations.set(i64::try_from(self.talks.len()).unwrap_or(i64::MAX));
+                self.fact(Fact::ConversationEnded { conversation, failure });
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.dispatcher.poll() {
+            self.perform(action);
+        }
+        let mut drained = Vec::new();
+        for (id, shard) in &mut self.shards {
+            let arriving = shard.floor.arriving.load(Ordering::Relaxed);
+            let room = self.dispatcher.room(*id).saturating_sub(arriving);
+            shard.floor.room.send_if_modified(|shown| std::mem::replace(shown, room) != room);
+            if shard.released.is_some() && self.dispatcher.held(*id) == 0 && arriving == 0 {
+                drained.push(*id);
+            }
+        }
+        for id in drained {
+            self.dispatcher.handle(Fact::ShardLost(id), clock::now());
+            if let Some(released) = self.shards.remove(&id).and_then(|shard| shard.released) {
+                // The releasing task may have given up.
+                drop(released.send(()));
+            }
+        }
+    }
+}
+
+/// The worker's loop.
+pub struct WorkerTask {
+    worker: Worker,
+    inputs: mpsc::Receiver<Input>,
+    reports: mpsc::Receiver<(Conversation, Report)>,
+}
+
+impl WorkerTask {
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut inputs = Vec::with_capacity(BATCH);
+        let mut reports = Vec::with_capacity(BATCH);
+        loop {
+            let wake = self.worker.dispatcher.wake_at().map(|at| at.since(clock::now()));
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = self.reports.recv_many(&mut reports, BATCH) => {}
+                _ = self.inputs.recv_many(&mut inputs, BATCH) => {}
+                () = tokio::time::sleep(wake.unwrap_or(Duration::from_secs(3600))) => {
+                    self.worker.fact(Fact::Tick);
+                }
+            }
+            for (conversation, report) in reports.drain(..) {
+                self.worker.report(conversation, report);
+            }
+            for input in inputs.drain(..) {
+                self.worker.take(input);
+            }
+            self.worker.act();
+        }
+        for talk in self.worker.talks.values() {
+            talk.cut.cancel();
+        }
+    }
+}
