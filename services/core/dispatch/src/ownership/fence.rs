@@ -60,7 +60,9 @@ impl Fence {
         Self::default()
     }
 
-    /// A renewal succeeded that was *sent* at `sent` (the server's TTL begins after that, never before).
+    /// A renewal succeeded that was *sent* at `sent` (the server's TTL begins after that, never before). Renewals are
+    /// compare-and-swap over the one before: one that arrives after the key has run out fails, and joining anew counts as
+    /// another life.
     pub fn renewed(&mut self, sent: MonotonicMillis) -> Renewal {
         let renewal = match self.renewed_at {
             Some(last) if sent.since(last) < TTL => Renewal::Held,

@@ -58,7 +58,7 @@ impl DoneSet {
     }
 
     /// Everything that was in READY when the shard was taken has been delivered to us at least once, so what was replayed
-    /// and has not come will not come: it counts as finished from now on.
+    /// and has not come will not come: it counts as finished from now on. Goes with [`super::SettledThrough::caught_up`].
     pub fn caught_up(&mut self, now: Timestamp) {
         let quiet: Vec<EnvelopeId> = self
             .settled

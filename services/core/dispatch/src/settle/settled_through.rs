@@ -59,7 +59,7 @@ impl SettledThrough {
         self.highest = self.highest.max(sequence);
     }
 
-    /// A batch read back while taking over, whatever it held: nothing of this shard is between it and the one before.
+    /// A batch read back while taking over that moves nothing.
     pub fn replayed_batch(&mut self, sequence: u64) {
         self.highest = self.highest.max(sequence);
     }
@@ -83,8 +83,9 @@ impl SettledThrough {
         self.advance();
     }
 
-    /// Everything that was in READY when the shard was taken has been delivered to us at least once: what was replayed and
-    /// has not come was finished by the last owner.
+    /// Everything that was in READY when the shard was taken has been delivered to us at least once (a pull came back empty,
+    /// or with a sequence of READY above the last one at the takeover): what was replayed and has not come was finished by
+    /// the last owner. Until this is said, [`Self::through`] stands still. Say it to [`super::DoneSet::caught_up`] too.
     pub fn caught_up(&mut self) {
         for id in std::mem::take(&mut self.waiting) {
             self.settled(&id);
