@@ -15,8 +15,6 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeliveryConfig {
-    /// The name of this process among the members: the same again after a restart, and no other's. The host name if empty.
-    pub member: String,
     /// The name for EHLO. The host name if empty.
     pub ehlo_name: String,
     /// The address mail leaves from; the system chooses if there is none.
@@ -57,7 +55,6 @@ pub struct DeliveryConfig {
 impl Default for DeliveryConfig {
     fn default() -> Self {
         Self {
-            member: String::new(),
             ehlo_name: String::new(),
             source_address: None,
             body_megabytes: 512,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postrider_dispatch::dispatcher::{AttemptResult, Entry, Exchange, Plan, Source, Ticket};
 use postrider_dispatch::settle::BodyState;
-use postrider_model::{Attempt, Body, Domain, Move, Outcome, RecipientOutcome, Record, ShardId, SiteName, Timestamp};
+use postrider_model::{Attempt, Body, Move, Outcome, RecipientOutcome, Record, ShardId, SiteName, Timestamp};
 use postrider_nats::{Handle, Leased};
 use postrider_net::{DnsFailure, Plan as ExchangersPlan, Resolved};
 
@@ -93,11 +93,6 @@ impl Held {
     /// Where its body is.
     pub fn body_state(&self) -> BodyState {
         body_state(&self.leased)
-    }
-
-    /// The domains of the recipients that are left.
-    pub fn domains(&self) -> impl Iterator<Item = &Domain> {
-        self.leased.packet.envelope().pending().map(|(_, recipient)| recipient.domain())
     }
 
     /// The results of finding nobody to talk to.

@@ -78,7 +78,7 @@ impl Ownership {
                         self.lose_all();
                         anyhow::bail!(
                             "another process has joined as member {:?}: give each delivery process a name of its own \
-                             (delivery.member)",
+                             (cluster.member)",
                             self.me.as_str()
                         );
                     }

@@ -297,9 +297,10 @@ impl Worker {
         }
         for id in drained {
             self.dispatcher.handle(Fact::ShardLost(id), clock::now());
-            if let Some(released) = self.shards.remove(&id).and_then(|shard| shard.released) {
-                // The releasing task may have given up.
-                drop(released.send(()));
+            if let Some(released) = self.shards.remove(&id).and_then(|shard| shard.released)
+                && released.send(()).is_err()
+            {
+                tracing::debug!(shard = %id, "nobody waits for the release of a shard any more");
             }
         }
     }

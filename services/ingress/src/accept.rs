@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use futures_util::future::join_all;
 use postrider_dispatch::parts::{PartPlan, Place, split_into_parts};
 use postrider_message::{Inspection, Protocol, Trace, added_message_id, inspect, prepare};
 use postrider_model::{
-    Domain, Envelope, EnvelopeState, Mailbox, MessageId, ShardLayout, SiteName, Snapshot, Timestamp,
+    Body, Domain, Envelope, EnvelopeState, Mailbox, MessageId, ShardLayout, SiteName, Snapshot, Timestamp,
 };
 use postrider_nats::{PublishError, Sharing};
 use postrider_proto::Packet;
@@ -140,15 +141,23 @@ async fn places(shared: &Shared, snapshot: &Snapshot, id: &MessageId, recipients
     let domains: HashSet<&Domain> = recipients.iter().map(Mailbox::domain).collect();
     let found = join_all(domains.into_iter().map(|domain| async move {
         let place = match shared.sites.resolve_within(domain, snapshot, patience).await {
-            Some(resolved) => Place { slice: ShardLayout::slice_of(id, resolved.slices), site: resolved.site },
-            None => Place { site: SiteName::from(domain), slice: 0 },
+            Some(resolved) => Place {
+                slice: ShardLayout::slice_of(id, resolved.slices),
+                site: resolved.site,
+                exchange: Arc::clone(resolved.plan.exchange_key()),
+            },
+            None => by_itself(domain),
         };
         (domain, place)
     }));
     let by_domain: HashMap<&Domain, Place> = found.await.into_iter().collect();
-    let by_itself = |domain: &Domain| Place { site: SiteName::from(domain), slice: 0 };
     let place_of = |domain: &Domain| by_domain.get(domain).cloned().unwrap_or_else(|| by_itself(domain));
     recipients.iter().map(|recipient| place_of(recipient.domain())).collect()
+}
+
+/// Where mail goes whose exchangers are not known in time.
+fn by_itself(domain: &Domain) -> Place {
+    Place { site: SiteName::from(domain), slice: 0, exchange: domain.as_str().into() }
 }
 
 /// What all parts of a message have in common.
@@ -204,8 +213,13 @@ async fn publish(shared: &Shared, draft: &Draft<'_>, plans: &[PartPlan], message
     let spool = &shared.spool;
     match plans {
         [only] => {
-            let body = spool.place_body(message, Sharing::Own).await?;
-            spool.publish_ready(&Packet::new(draft.envelope(only), body)).await
+            let packet = Packet::new(draft.envelope(only), spool.place_body(message, Sharing::Own).await?);
+            let published = spool.publish_ready(&packet).await;
+            // Only then is it certain that no envelope needs the body.
+            if matches!(published, Err(PublishError::Full { .. })) {
+                forget_body(shared, packet.body()).await;
+            }
+            published
         }
         several => {
             let body = spool.place_body(message, Sharing::Shared).await?;
@@ -213,6 +227,15 @@ async fn publish(shared: &Shared, draft: &Draft<'_>, plans: &[PartPlan], message
                 several.iter().map(|plan| Packet::new(draft.envelope(plan), body.clone())).collect();
             spool.publish_intake(&draft.id, &packets).await
         }
+    }
+}
+
+/// Gives back the room of a body whose envelope was refused. If that fails, it ages out.
+async fn forget_body(shared: &Shared, body: &Body) {
+    if let Body::Stored(stored) = body
+        && let Err(error) = shared.spool.delete_body(stored).await
+    {
+        tracing::debug!(%error, "a body without envelope stays until it ages out");
     }
 }
 

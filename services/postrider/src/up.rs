@@ -1,1 +1,249 @@
-//! To be written.
+//! `postrider up`: the whole cluster in one process, with nats-server as its child. The same code and the same queue as in a
+//! cluster, only nearer. It starts what is needed in order, says where everything is, and stops in the opposite order.
+
+mod arguments;
+pub use arguments::{Durability, Ports, UpArgs};
+
+mod banner;
+
+mod demo;
+
+mod nats_server;
+
+mod store;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use postrider_control::{Control, ControlConfig};
+use postrider_delivery::Delivery;
+use postrider_ingress::{Ingress, IngressConfig, ListenerConfig, ListenerKind, NetworkConfig};
+use postrider_net::{Dns, SiteResolver};
+use postrider_runtime::{shutdown, telemetry};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::process::{Layout, Process, ProcessConfig};
+use crate::receiver::Receiver;
+use nats_server::NatsServer;
+use store::{Secrets, Store};
+
+/// The name of the one process among the members: always the same, so that it has its shards back at once.
+const MEMBER: &str = "up";
+
+/// Runs the cluster until a signal.
+///
+/// # Errors
+/// One line that says what is wrong and what to do; nothing is left running.
+pub async fn run(args: UpArgs) -> anyhow::Result<()> {
+    let mut config = match &args.config {
+        Some(file) => ProcessConfig::load(file)?,
+        None => ProcessConfig::default(),
+    };
+    if config.log.filter.is_none() {
+        // The banner says what matters; the rest is for whoever asks.
+        config.log.filter = Some("warn".to_owned());
+    }
+    telemetry::init(&config.log)?;
+    let stop = shutdown::on_signals()?;
+    let store = Store::open(&args.data)?;
+    if let Some(file) = &args.ready_file
+        && file.exists()
+    {
+        std::fs::remove_file(file).with_context(|| format!("cannot remove the old {}", file.display()))?;
+    }
+    let ports = Ports::claim(args.port_base)?;
+    let secrets = store.secrets()?;
+    let program = nats_server::find().await?;
+    let mut nats = NatsServer::start(&program, &store.path, ports.nats, args.durability).await?;
+    let nats_pid = nats.pid;
+    let served = tokio::select! {
+        served = serve(&args, config, &store, &ports, secrets, nats_pid, stop.clone()) => served,
+        () = nats.ended() => Err(anyhow::anyhow!("nats-server ended; its log is {}", store.file("nats.log").display())),
+    };
+    nats.stop().await;
+    served
+}
+
+async fn serve(
+    args: &UpArgs,
+    mut config: ProcessConfig,
+    store: &Store,
+    ports: &Ports,
+    secrets: Secrets,
+    nats_pid: u32,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    config.nats.urls = vec![format!("nats://{}", ports.nats)];
+    config.cluster.member = MEMBER.to_owned();
+    config.cluster.layout = Layout::Single;
+    let process = Process::join(&config, &["delivery", "ingress", "control"]).await?;
+
+    let mut services = Services { tasks: JoinSet::new(), stop: CancellationToken::new() };
+    let receiver = match args.no_receiver {
+        true => None,
+        false => Some(services.receiver(&config, ports, store).await?),
+    };
+    demo::prepare(&process.spool, &secrets, args, receiver).await?;
+    let control = services.control(&config, ports, &secrets, store, &process).await?;
+    let cluster_key = Arc::new(secrets.cluster_key.clone());
+    let delivery = Delivery::build(
+        config.delivery.clone(),
+        postrider_delivery::Collaborators {
+            spool: process.spool.clone(),
+            snapshot: process.snapshot.clone(),
+            cluster_key,
+            registry: process.registry.clone(),
+            readiness: process.readiness.clone(),
+            member: process.member.clone(),
+            ehlo_name: config.ehlo_name()?,
+            standing: process.membership.standing(),
+        },
+    )?;
+    let ingress = ingress(args, &config, ports, &secrets, &process).await?.bind().await?;
+    let listeners = ingress.addresses().to_vec();
+    let address_of = |name: &str| listeners.iter().find(|(known, _)| known == name).map(|(_, address)| *address);
+
+    // Mail is taken last and refused first; delivery outlives ingress, and control both.
+    let (stop_ingress, stop_delivery) = (CancellationToken::new(), CancellationToken::new());
+    let metrics = process.admin(ports.metrics, services.stop.clone()).await?;
+    let mut delivering = tokio::spawn(delivery.run(stop_delivery.clone()));
+    let taking = tokio::spawn(ingress.run(stop_ingress.clone()));
+    let facts = banner::Facts {
+        submission: address_of("submission"),
+        submissions: address_of("submissions"),
+        relay: address_of("relay"),
+        control,
+        metrics,
+        nats: ports.nats,
+        receiver,
+        secrets: &secrets,
+        store,
+        args,
+        pids: [std::process::id(), nats_pid],
+    };
+    facts.wait_until_ready(&process.readiness, &stop).await;
+    if !stop.is_cancelled() {
+        facts.announce()?;
+    }
+
+    let early = tokio::select! {
+        () = stop.cancelled() => None,
+        ended = &mut delivering => Some(ended),
+    };
+    if early.is_none() {
+        banner::say("stopping: finishing what is under way (a second Ctrl-C ends it at once)")?;
+    }
+    stop_ingress.cancel();
+    taking.await?;
+    stop_delivery.cancel();
+    let delivered = match early {
+        Some(ended) => ended,
+        None => delivering.await,
+    };
+    process.membership.leave().await;
+    services.finish().await;
+    delivered?
+}
+
+async fn ingress(
+    args: &UpArgs,
+    config: &ProcessConfig,
+    ports: &Ports,
+    secrets: &Secrets,
+    process: &Process,
+) -> anyhow::Result<Ingress> {
+    let mut settings = match &config.ingress {
+        Some(settings) => settings.clone(),
+        None => IngressConfig::new(crate::process::host_name()?),
+    };
+    let own = [
+        ListenerConfig::new("relay", ports.relay, ListenerKind::Relay),
+        ListenerConfig::new("submission", ports.submission, ListenerKind::Submission),
+        ListenerConfig::new("submissions", ports.submissions, ListenerKind::Submissions),
+    ];
+    settings.listeners.extend(own);
+    settings.certificate_file.get_or_insert_with(|| secrets.certificate.clone());
+    settings.key_file.get_or_insert_with(|| secrets.certificate_key.clone());
+    if args.trust_loopback {
+        settings.networks.push(NetworkConfig {
+            cidrs: vec!["127.0.0.0/8".parse()?, "::1/128".parse()?],
+            tenant: demo::TENANT.parse()?,
+            any_sender: true,
+            class: postrider_model::Class::Bulk,
+        });
+    }
+    let sites = SiteResolver::new(Dns::new(&config.delivery.dns)?, &config.delivery.sites);
+    let with = postrider_ingress::Collaborators {
+        spool: process.spool.clone(),
+        snapshot: process.snapshot.clone(),
+        cluster_key: secrets.cluster_key.clone(),
+        sites,
+        registry: process.registry.clone(),
+        readiness: process.readiness.clone(),
+    };
+    Ok(Ingress::build(settings, with).await?)
+}
+
+/// What runs beside ingress and delivery.
+struct Services {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Services {
+    async fn receiver(&mut self, config: &ProcessConfig, ports: &Ports, store: &Store) -> anyhow::Result<SocketAddr> {
+        let mut settings = config.receiver.clone();
+        settings.listen = ports.receiver;
+        settings.ledger.get_or_insert_with(|| store.file("receiver.ndjson"));
+        let receiver = Receiver::bind(settings).await?;
+        let address = receiver.address()?;
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = receiver.run(stop).await {
+                tracing::error!(error = format!("{error:#}"), "the receiver ended");
+            }
+        });
+        Ok(address)
+    }
+
+    async fn control(
+        &mut self,
+        config: &ProcessConfig,
+        ports: &Ports,
+        secrets: &Secrets,
+        store: &Store,
+        process: &Process,
+    ) -> anyhow::Result<SocketAddr> {
+        let settings = match &config.control {
+            Some(settings) => ControlConfig { listen: ports.control, ..settings.clone() },
+            None => ControlConfig {
+                listen: ports.control,
+                token_file: store.file("token"),
+                certificate_file: None,
+                key_file: None,
+            },
+        };
+        let with = postrider_control::Collaborators {
+            spool: process.spool.clone(),
+            cluster_key: secrets.cluster_key.clone(),
+            registry: process.registry.clone(),
+            readiness: process.readiness.clone(),
+        };
+        let bound = Control::build(settings, with)?.bind().await?;
+        let address = bound.address();
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = bound.run(stop).await {
+                tracing::error!(%error, "control ended");
+            }
+        });
+        Ok(address)
+    }
+
+    async fn finish(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}

@@ -1,5 +1,7 @@
-//! Cuts the recipients of a message into parts: one site a part, at most as many recipients as the class allows. Never
+//! Cuts the recipients of a message into parts: one site and one set of exchangers a part, at most as many recipients as the class allows. Never
 //! looks anything up: the sites are handed in.
+
+use std::sync::Arc;
 
 use postrider_model::{Class, PartNumber, SiteName};
 
@@ -10,6 +12,8 @@ pub struct Place {
     pub site: SiteName,
     /// The slice of a giant site for this message; 0 elsewhere.
     pub slice: u16,
+    /// The key of its exchangers. Domains of one site may have different ones, and one conversation cannot serve both.
+    pub exchange: Arc<str>,
 }
 
 /// One part of a message to be.
@@ -51,7 +55,7 @@ mod tests {
     use super::*;
 
     fn places(sites: &[&str]) -> Vec<Place> {
-        sites.iter().map(|site| Place { site: site.parse().unwrap(), slice: 0 }).collect()
+        sites.iter().map(|site| Place { site: site.parse().unwrap(), slice: 0, exchange: (*site).into() }).collect()
     }
 
     #[track_caller]

@@ -21,7 +21,9 @@ pub async fn find() -> anyhow::Result<PathBuf> {
     let program = match std::env::var_os("NATS_SERVER") {
         Some(given) => PathBuf::from(given),
         None => std::env::var_os("PATH")
-            .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join("nats-server")).find(|file| file.is_file()))
+            .and_then(|path| {
+                std::env::split_paths(&path).map(|dir| dir.join("nats-server")).find(|file| file.is_file())
+            })
             .context(
                 "nats-server is missing: install 2.15.1 or newer on PATH, set NATS_SERVER to its path, or start with \
                  deploy/local/up, which fetches it",
@@ -123,7 +125,11 @@ impl NatsServer {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        bail!("nats-server did not take connections on {address} within 30 s; its log {} ends: {}", log.display(), last_lines(&log))
+        bail!(
+            "nats-server did not take connections on {address} within 30 s; its log {} ends: {}",
+            log.display(),
+            last_lines(&log)
+        )
     }
 
     /// Waits until it ends by itself, which it should not.
