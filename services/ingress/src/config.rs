@@ -40,7 +40,7 @@ pub struct IngressConfig {
     /// What guessing passwords costs.
     #[serde(default)]
     pub auth: AuthConfig,
-    /// A message is given up when it is older than this, in seconds (4 days).
+    /// A message is given up when it is older than this, in seconds: 4 days, at most 7, since bodies are kept for 8.
     #[serde(default = "four_days")]
     pub expiry_secs: u64,
 }
@@ -244,7 +244,7 @@ impl Default for TimeoutsConfig {
 pub struct AuthConfig {
     /// Every refusal comes so long after the attempt, in milliseconds, whatever was wrong.
     pub failure_delay_ms: u64,
-    /// Refused attempts in one session before it is ended.
+    /// Refused attempts in one session; the next one ends it.
     pub failures_per_session: u32,
     /// Refused attempts from one address (IPv6: one /64) within `failure_window_secs`, before further ones hear 421.
     pub failures_per_address: u32,

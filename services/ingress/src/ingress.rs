@@ -58,7 +58,7 @@ pub enum BuildError {
     #[error("[ingress] certificate_file and key_file go together")]
     HalfACertificate,
     /// Bounds that exclude each other.
-    #[error("[ingress.bounds] {0}")]
+    #[error("[ingress] {0}")]
     Bounds(&'static str),
     /// A listener that cannot work.
     #[error("[ingress] {0}")]
@@ -190,14 +190,19 @@ fn check(config: &IngressConfig) -> Result<(), BuildError> {
     let bounds = &config.bounds;
     let too_large = bounds.message_bytes > postrider_nats::LARGEST_MESSAGE / 2;
     match () {
-        () if bounds.message_bytes == 0 || too_large => Err(BuildError::Bounds("message_bytes must be 1 to 128 MiB")),
+        () if bounds.message_bytes == 0 || too_large => {
+            Err(BuildError::Bounds("bounds.message_bytes must be 1 to 128 MiB"))
+        }
         () if bounds.bytes_in_flight < bounds.message_bytes => {
-            Err(BuildError::Bounds("bytes_in_flight must be at least message_bytes"))
+            Err(BuildError::Bounds("bounds.bytes_in_flight must be at least bounds.message_bytes"))
         }
         () if bounds.recipients == 0 || bounds.connections == 0 || bounds.connections_per_address == 0 => {
-            Err(BuildError::Bounds("recipients, connections and connections_per_address must be at least 1"))
+            Err(BuildError::Bounds("bounds.recipients, connections and connections_per_address must be at least 1"))
         }
-        () if bounds.line_bytes < 1_000 => Err(BuildError::Bounds("line_bytes must be at least 1000")),
+        () if config.expiry_secs == 0 || config.expiry_secs > 7 * 86_400 => {
+            Err(BuildError::Bounds("expiry_secs must be 1 second to 7 days"))
+        }
+        () if bounds.line_bytes < 1_000 => Err(BuildError::Bounds("bounds.line_bytes must be at least 1000")),
         () => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! Sessions with a real ingress before a real nats-server: what is accepted and lands where, what is refused and how, what
 //! happens when something fails. One binary, so that it is built and started once.
-#![allow(clippy::unwrap_used, reason = "what tests are built from may panic as tests do")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what tests are built from may panic as tests do")]
 
 #[path = "sessions/world.rs"]
 mod world;

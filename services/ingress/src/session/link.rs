@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use bytes::{BufMut, BytesMut};
 use postrider_net::tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,7 +19,7 @@ const LINGER_BYTES: usize = 1 << 20;
 /// A connection.
 pub(super) struct Link {
     stream: Stream,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
 }
 
 enum Stream {
@@ -29,7 +30,7 @@ enum Stream {
 impl Link {
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream: Stream::Plain(stream), buffer: Vec::new() })
+        Ok(Self { stream: Stream::Plain(stream), buffer: BytesMut::new() })
     }
 
     /// As [`Link::new`], with what the client said without waiting for a greeting, if anything is there already.
@@ -67,18 +68,21 @@ impl Link {
 
     /// Reads at most `most` bytes; none is the end. May be cancelled.
     pub(super) async fn read(&mut self, most: usize) -> io::Result<&[u8]> {
-        if self.buffer.len() != most {
-            self.buffer = vec![0; most];
+        self.buffer.clear();
+        // What one read needs, and no more: a session that idles holds little.
+        if self.buffer.capacity() < most || self.buffer.capacity() > 2 * most {
+            self.buffer = BytesMut::with_capacity(most);
         }
-        let length = match &mut self.stream {
-            Stream::Plain(stream) => stream.read(&mut self.buffer).await?,
-            Stream::Tls(stream) => stream.read(&mut self.buffer).await.or_else(|error| match error.kind() {
+        let mut room = (&mut self.buffer).limit(most);
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.read_buf(&mut room).await?,
+            Stream::Tls(stream) => stream.read_buf(&mut room).await.or_else(|error| match error.kind() {
                 // Many clients end TLS without saying so; SMTP has an end of its own.
                 io::ErrorKind::UnexpectedEof => Ok(0),
                 _ => Err(error),
             })?,
         };
-        Ok(self.buffer.get(..length).unwrap_or_default())
+        Ok(&self.buffer)
     }
 
     /// Writes all of it.

@@ -46,7 +46,7 @@ impl Smtp {
                 if matches!(self.stream.read_line(&mut reply).await, Ok(0) | Err(_)) {
                     return reply;
                 }
-                if reply[start..].as_bytes().get(3) != Some(&b'-') {
+                if reply.as_bytes()[start..].get(3) != Some(&b'-') {
                     return reply;
                 }
             }

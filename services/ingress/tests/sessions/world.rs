@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use postrider_ingress::{Collaborators, Ingress, IngressConfig, ListenerConfig, ListenerKind};
 use postrider_model::{Class, Credential, Route, SendingDomain, ShardLayout, Snapshot, Tenant, TenantId};
 use postrider_nats::{NatsConfig, Spool};
@@ -123,12 +124,11 @@ impl World {
         let mut pullers: Vec<_> = self.spool.shards().map(|shard| self.spool.puller(shard)).collect();
         let mut packets = Vec::new();
         while packets.len() < count {
-            for puller in &mut pullers {
-                let pulled = puller.pull(1_000, 64 << 20);
-                // An empty shard answers only when its pull expires.
-                let Ok(leases) = tokio::time::timeout(Duration::from_millis(300), pulled).await else { continue };
-                packets.extend(leases.into_iter().map(|lease| lease.unwrap().packet));
-            }
+            let patience = Duration::from_millis(300);
+            // An empty shard answers only when its pull expires; one that is given up loses nothing.
+            let pulls = pullers.iter_mut().map(|puller| tokio::time::timeout(patience, puller.pull(1_000, 64 << 20)));
+            let leases = join_all(pulls).await.into_iter().flatten().flatten();
+            packets.extend(leases.map(|lease| lease.unwrap().packet));
         }
         assert_eq!(packets.len(), count);
         packets.sort_by_key(Packet::id);

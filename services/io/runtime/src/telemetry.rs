@@ -25,7 +25,7 @@ pub struct LogConfig {
     /// `text` (default) or `json`.
     pub format: LogFormat,
     /// Which events are written, in the syntax of `RUST_LOG` (`info,postrider_ingress=debug`). The environment variable
-    /// `RUST_LOG` goes before it; the default is `info`.
+    /// `RUST_LOG` goes before it; the default is `info,async_nats=warn`.
     pub filter: Option<String>,
 }
 
