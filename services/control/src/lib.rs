@@ -1,1 +1,33 @@
-//! postrider-control.
+//! The control service: the gRPC API over the state of the system and over what the queue and the journal know. It holds
+//! nothing between restarts; mail flows without it.
+
+mod config;
+pub use config::ControlConfig;
+
+mod service;
+pub use service::{BoundControl, Collaborators, Control, ControlError};
+
+mod auth;
+mod metrics;
+
+mod wire;
+
+mod store;
+
+mod api;
+mod credentials;
+mod domains;
+mod routes;
+mod tenants;
+
+mod document;
+mod documents;
+
+mod queue;
+mod summary;
+
+mod life;
+mod messages;
+
+mod events;
+mod flat;

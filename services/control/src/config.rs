@@ -1,0 +1,75 @@
+//! The configuration of the control service, and what of it is refused.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::ControlError;
+
+/// The section `[control]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlConfig {
+    /// Where gRPC is served. Anything but loopback needs TLS. Port 0 takes a free one. Default: 127.0.0.1:2090.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// The file that holds the token of clients, at least 16 characters. Several lines are several tokens, so that one can
+    /// be exchanged for another without a gap.
+    pub token_file: PathBuf,
+    /// The certificate chain (PEM) to show; goes with `key_file`.
+    #[serde(default)]
+    pub certificate_file: Option<PathBuf>,
+    /// The private key (PEM) of `certificate_file`.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 2090))
+}
+
+impl ControlConfig {
+    /// The certificate and key files, if TLS is on.
+    pub(crate) fn tls_files(&self) -> Result<Option<(&Path, &Path)>, ControlError> {
+        match (&self.certificate_file, &self.key_file) {
+            (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+            (None, None) if self.listen.ip().is_loopback() => Ok(None),
+            (None, None) => Err(ControlError::Config(format!(
+                "control.listen {} is not loopback, and tokens do not travel in plain text: set control.certificate_file \
+                 and control.key_file, or listen on 127.0.0.1",
+                self.listen
+            ))),
+            (Some(_), None) => Err(ControlError::Config("control.certificate_file needs control.key_file".into())),
+            (None, Some(_)) => Err(ControlError::Config("control.key_file needs control.certificate_file".into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(listen: &str) -> ControlConfig {
+        ControlConfig {
+            listen: listen.parse().unwrap(),
+            token_file: "token".into(),
+            certificate_file: None,
+            key_file: None,
+        }
+    }
+
+    #[test]
+    fn plain_text_is_for_loopback_only() {
+        assert!(config("127.0.0.1:0").tls_files().is_ok());
+        assert!(config("[::1]:0").tls_files().is_ok());
+        let refusal = config("0.0.0.0:2090").tls_files().unwrap_err().to_string();
+        assert!(refusal.contains("0.0.0.0:2090") && refusal.contains("control.certificate_file"), "{refusal}");
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        let config = ControlConfig { certificate_file: Some("cert.pem".into()), ..config("127.0.0.1:0") };
+        assert!(config.tls_files().unwrap_err().to_string().contains("control.key_file"));
+    }
+}

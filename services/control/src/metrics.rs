@@ -1,0 +1,67 @@
+//! What the control service counts. Labels are names of our own methods and kinds: bounded.
+
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use tonic::Code;
+
+/// The metrics; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    requests: IntCounterVec,
+    writes: IntCounterVec,
+    lagging_members: IntGauge,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let requests = IntCounterVec::new(
+            Opts::new("postrider_control_requests_total", "gRPC calls by method and status code"),
+            &["method", "code"],
+        )?;
+        let writes = IntCounterVec::new(
+            Opts::new("postrider_control_writes_total", "objects written to the configuration by kind and action"),
+            &["kind", "action"],
+        )?;
+        let lagging_members = IntGauge::new(
+            "postrider_control_lagging_members",
+            "living members that had not reported the latest write when it was answered",
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(writes.clone()))?;
+        registry.register(Box::new(lagging_members.clone()))?;
+        Ok(Self { requests, writes, lagging_members })
+    }
+
+    pub(crate) fn request(&self, method: &str, code: Code) {
+        self.requests.with_label_values(&[method, name(code)]).inc();
+    }
+
+    pub(crate) fn write(&self, kind: &str, action: &str) {
+        self.writes.with_label_values(&[kind, action]).inc();
+    }
+
+    pub(crate) fn lagging(&self, members: usize) {
+        self.lagging_members.set(i64::try_from(members).unwrap_or(i64::MAX));
+    }
+}
+
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::Cancelled => "cancelled",
+        Code::Unknown => "unknown",
+        Code::InvalidArgument => "invalid_argument",
+        Code::DeadlineExceeded => "deadline_exceeded",
+        Code::NotFound => "not_found",
+        Code::AlreadyExists => "already_exists",
+        Code::PermissionDenied => "permission_denied",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out_of_range",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal => "internal",
+        Code::Unavailable => "unavailable",
+        Code::DataLoss => "data_loss",
+        Code::Unauthenticated => "unauthenticated",
+    }
+}
