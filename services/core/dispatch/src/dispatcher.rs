@@ -18,54 +18,174 @@ pub use summary::{SummaryRow, WaitingPart};
 
 pub use crate::limits::{Ask, Path, Permit, PermitId, Source};
 
-use postrider_model::{MessageId, ShardId, TenantId, Timestamp};
+mod per_class;
+
+mod queue;
+
+mod pace;
+
+mod lane;
+
+mod turns;
+
+mod alarm;
+
+mod index;
+
+mod bodies;
+
+mod arrival;
+
+mod line;
+
+mod conversation;
+
+mod asking;
+
+mod choice;
+
+mod attempts;
+
+mod trouble;
+
+mod moves;
+
+use std::collections::{HashMap, VecDeque};
+
+use postrider_model::{Class, ShardId, TenantId, Timestamp};
+
+use alarm::{Alarm, Alarms};
+use asking::Request;
+use bodies::Bodies;
+use conversation::Talk;
+use index::Index;
+use lane::Lanes;
+use moves::Moves;
+use per_class::PerClass;
+use turns::Turns;
+
+use crate::retry::Dice;
 
 /// The dispatcher: see the module's documentation.
 #[derive(Debug)]
 pub struct Dispatcher {
     config: DispatcherConfig,
+    dice: Dice,
+    /// The latest time that was handed in.
+    now: Timestamp,
+    weights: HashMap<TenantId, u32>,
+    index: Index,
+    lanes: Lanes,
+    conversations: HashMap<Conversation, Talk>,
+    requests: HashMap<RequestId, Request>,
+    /// Questions for connections that are out.
+    asked_connections: usize,
+    turns: PerClass<Turns>,
+    bodies: Bodies,
+    moves: Moves,
+    alarms: Alarms,
+    /// Conversations that were left with nothing to do and have not been looked at since.
+    restless: Vec<Conversation>,
+    actions: VecDeque<Action>,
+    last_conversation: u64,
+    last_request: u64,
 }
 
 impl Dispatcher {
     /// A dispatcher that owns no shard yet. `seed` feeds the dice of the retry schedule.
-    pub fn new(config: DispatcherConfig, _seed: u64) -> Self {
-        Self { config }
+    pub fn new(config: DispatcherConfig, seed: u64) -> Self {
+        Self {
+            dice: Dice::new(seed),
+            now: Timestamp::default(),
+            weights: HashMap::new(),
+            index: Index::default(),
+            lanes: Lanes::default(),
+            conversations: HashMap::new(),
+            requests: HashMap::new(),
+            asked_connections: 0,
+            turns: PerClass::default(),
+            bodies: Bodies::new(config.body_bytes),
+            moves: Moves::default(),
+            alarms: Alarms::default(),
+            restless: Vec::new(),
+            actions: VecDeque::new(),
+            last_conversation: 0,
+            last_request: 0,
+            config,
+        }
     }
 
     /// How much a tenant gets of a queue that several share: 1 unless set.
-    pub fn set_weight(&mut self, _tenant: TenantId, _weight: u32) {}
+    pub fn set_weight(&mut self, tenant: TenantId, weight: u32) {
+        self.weights.insert(tenant, weight.max(1));
+    }
 
-    /// Takes a fact in. Facts about tickets, conversations and requests that are not known are ignored. Call
-    /// [`Dispatcher::poll`] until it is empty afterwards.
-    pub fn handle(&mut self, _fact: Fact, _now: Timestamp) {}
+    fn weight_of(&self, tenant: &TenantId) -> u32 {
+        self.weights.get(tenant).copied().unwrap_or(1)
+    }
+
+    /// Takes a fact in. Facts about tickets, conversations and requests that are not known are ignored, and time never goes
+    /// backwards. Call [`Dispatcher::poll`] until it is empty afterwards.
+    pub fn handle(&mut self, fact: Fact, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.ring();
+        match fact {
+            Fact::ShardTaken(shard) => self.index.take_shard(shard),
+            Fact::ShardReleasing(shard) => self.release_shard(shard),
+            Fact::ShardLost(shard) => self.lose_shard(shard),
+            Fact::Arrived(entry) => self.arrived(entry),
+            Fact::Granted { request, permit } => self.granted(request, permit),
+            Fact::Waiting { request, until, reason } => self.told_to_wait(request, until, reason),
+            Fact::Ready(conversation) => self.conversation_ready(conversation),
+            Fact::Attempted { ticket, conversation: _, results } | Fact::Unresolvable { ticket, results } => {
+                self.attempted(ticket, &results);
+            }
+            Fact::ConversationEnded { conversation, failure } => {
+                self.conversation_ended(conversation, failure.as_ref());
+            }
+            Fact::Settled(ticket) => self.settled(ticket),
+            Fact::BodyRead { ticket, bytes } => self.body_read(ticket, bytes),
+            Fact::BodyMissing { ticket } => self.body_missing(ticket),
+            Fact::Tick => {}
+        }
+        self.read_queued_bodies();
+        self.make_moves();
+        while let Some(conversation) = self.restless.pop() {
+            self.choose(conversation);
+        }
+        self.ask_for_connections();
+    }
+
+    /// Does what the time has come for.
+    fn ring(&mut self) {
+        while let Some(alarm) = self.alarms.due(self.now) {
+            match alarm {
+                Alarm::Entry(ticket) => self.entry_alarm(ticket),
+                Alarm::Conversation(conversation) => self.conversation_alarm(conversation),
+                Alarm::Lane(lane) => self.lane_alarm(lane),
+                Alarm::Path(path) => self.path_alarm(path),
+                Alarm::Source(source) => self.source_alarm(&source),
+            }
+        }
+    }
 
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Action> {
-        None
+        self.actions.pop_front()
     }
 
     /// Hand in [`Fact::Tick`] at this time if nothing else happens before; `None` if nothing waits on time.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        None
+        self.alarms.next()
     }
 
     /// How many more envelopes of a shard fit: pull at most that many. 0 for a shard that is not owned.
-    pub fn room(&self, _shard: ShardId) -> usize {
-        self.config.shard_capacity
+    pub fn room(&self, shard: ShardId) -> usize {
+        self.index.room(shard, &self.config)
     }
 
     /// How many envelopes of a shard are held. A shard that is being released is done with when this is 0.
-    pub fn held(&self, _shard: ShardId) -> usize {
-        0
-    }
-
-    /// What is held, by site, tenant and class. Looks at every envelope: for people and metrics, not for the straight line.
-    pub fn summary(&self, _now: Timestamp) -> Vec<SummaryRow> {
-        Vec::new()
-    }
-
-    /// Why the parts of a message that are held here wait, and until when.
-    pub fn waiting(&self, _message: &MessageId, _now: Timestamp) -> Vec<WaitingPart> {
-        Vec::new()
+    pub fn held(&self, shard: ShardId) -> usize {
+        self.index.held(shard)
     }
 }

@@ -1,1 +1,141 @@
-//! When an envelope has its next turn after a temporary failure: by attempt, with jitter, never past its expiry.
+//! When an envelope has its next turn: after a temporary failure by the retry schedule, otherwise in the tier nearest the
+//! turn it may expect. Never past its expiry, and never by counting: attempts choose the tier, age alone ends the story.
+
+use postrider_model::{Tier, TierDelays, Timestamp};
+
+/// Dice that roll the same for the same seed (SplitMix64, Steele, Lea and Flood 2014). For jitter, never for secrets.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Dice from a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Any number.
+    pub fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// The two neighbouring tiers that the dice choose from after the given number of attempts.
+fn candidates(attempts: u32) -> [Tier; 2] {
+    match attempts {
+        0 | 1 => [Tier::M1, Tier::M5],
+        2 => [Tier::M5, Tier::M15],
+        3 => [Tier::M15, Tier::H1],
+        _ => [Tier::H1, Tier::H4],
+    }
+}
+
+fn ends_before(tier: Tier, delays: &TierDelays, now: Timestamp, expiry: Timestamp) -> bool {
+    now.after(delays.of(tier)) < expiry
+}
+
+/// The tier after a temporary failure: `attempts` counts the one that has just failed. A shorter one than the schedule's
+/// if that would end after the expiry; `None` if none ends before it.
+pub fn tier_after_attempt(
+    attempts: u32,
+    now: Timestamp,
+    expiry: Timestamp,
+    delays: &TierDelays,
+    dice: &mut Dice,
+) -> Option<Tier> {
+    let [short, long] = candidates(attempts);
+    let wanted = if dice.roll() & 1 == 0 { short } else { long };
+    Tier::ALL.into_iter().rev().find(|&tier| tier <= wanted && ends_before(tier, delays, now, expiry))
+}
+
+/// The tier whose end is nearest `turn`, among those of at most `longest` that end before the expiry. The shorter of two
+/// equally near.
+pub fn tier_nearest(
+    turn: Timestamp,
+    longest: Tier,
+    now: Timestamp,
+    expiry: Timestamp,
+    delays: &TierDelays,
+) -> Option<Tier> {
+    let wait = turn.since(now);
+    Tier::ALL
+        .into_iter()
+        .filter(|&tier| tier <= longest && ends_before(tier, delays, now, expiry))
+        .min_by_key(|&tier| delays.of(tier).abs_diff(wait))
+}
+
+/// The longest tier that ends neither after `not_before` nor after the expiry.
+pub fn tier_not_after(not_before: Timestamp, now: Timestamp, expiry: Timestamp, delays: &TierDelays) -> Option<Tier> {
+    Tier::ALL
+        .into_iter()
+        .filter(|&tier| now.after(delays.of(tier)) <= not_before && ends_before(tier, delays, now, expiry))
+        .max_by_key(|&tier| delays.of(tier))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000_000);
+
+    fn after_secs(secs: u64) -> Timestamp {
+        NOW.after(Duration::from_secs(secs))
+    }
+
+    #[track_caller]
+    fn check_schedule(attempts: u32, life_secs: u64, tiers: &[Tier]) {
+        let mut dice = Dice::new(7);
+        let chosen: BTreeSet<Tier> = (0..64)
+            .filter_map(|_| tier_after_attempt(attempts, NOW, after_secs(life_secs), &TierDelays::default(), &mut dice))
+            .collect();
+        assert_eq!(chosen.into_iter().collect::<Vec<_>>(), tiers);
+    }
+
+    #[test]
+    fn the_schedule_grows_and_rolls_between_neighbours() {
+        let four_days = 4 * 86_400;
+        check_schedule(1, four_days, &[Tier::M1, Tier::M5]);
+        check_schedule(2, four_days, &[Tier::M5, Tier::M15]);
+        check_schedule(3, four_days, &[Tier::M15, Tier::H1]);
+        check_schedule(4, four_days, &[Tier::H1, Tier::H4]);
+        check_schedule(400, four_days, &[Tier::H1, Tier::H4]);
+    }
+
+    #[test]
+    fn no_tier_ends_after_the_expiry() {
+        check_schedule(9, 3_601, &[Tier::H1]);
+        check_schedule(9, 3_600, &[Tier::M15]);
+        check_schedule(1, 61, &[Tier::M1]);
+        check_schedule(1, 60, &[]);
+    }
+
+    #[track_caller]
+    fn check_nearest(wait_secs: u64, life_secs: u64, tier: Option<Tier>) {
+        let found = tier_nearest(after_secs(wait_secs), Tier::H1, NOW, after_secs(life_secs), &TierDelays::default());
+        assert_eq!(found, tier, "{wait_secs} s");
+    }
+
+    #[test]
+    fn overflow_goes_to_the_tier_nearest_its_turn_up_to_an_hour() {
+        check_nearest(0, 100_000, Some(Tier::M1));
+        check_nearest(120, 100_000, Some(Tier::M1));
+        check_nearest(190, 100_000, Some(Tier::M5));
+        check_nearest(1_800, 100_000, Some(Tier::M15));
+        check_nearest(90_000, 100_000, Some(Tier::H1));
+        check_nearest(90_000, 3_600, Some(Tier::M15));
+        check_nearest(90_000, 60, None);
+    }
+
+    #[test]
+    fn not_before_takes_the_longest_tier_that_is_not_too_long() {
+        let tier = |wait| tier_not_after(after_secs(wait), NOW, after_secs(1_000_000), &TierDelays::default());
+        let found = [59, 60, 299, 300, 3_599, 20_000].map(tier);
+        assert_eq!(found, [None, Some(Tier::M1), Some(Tier::M1), Some(Tier::M5), Some(Tier::M15), Some(Tier::H4)]);
+    }
+}

@@ -76,6 +76,22 @@ pub enum Action {
     HandBack(Ticket),
 }
 
+impl Action {
+    /// The envelope that it is about and of no use without.
+    pub(super) fn about(&self) -> Option<Ticket> {
+        match self {
+            Self::Transmit { ticket, .. }
+            | Self::ReadBody(ticket)
+            | Self::DropBody(ticket)
+            | Self::Settle { ticket, .. }
+            | Self::HandBack(ticket) => Some(*ticket),
+            Self::Acquire { .. } | Self::Renew { .. } | Self::Release { .. } | Self::Open { .. } | Self::Close(_) => {
+                None
+            }
+        }
+    }
+}
+
 /// What an envelope's turn came to: the outcomes of its record, and its next move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {

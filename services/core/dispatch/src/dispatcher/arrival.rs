@@ -1,0 +1,86 @@
+//! An envelope arrives: it stands in line, waits for its time, or moves on at once because its exchange is closed, because
+//! there is no room, or because its turn is far off.
+
+use postrider_model::WaitReason;
+
+use super::bodies::Body;
+use super::index::{Held, Room, Stage};
+use super::{Action, Dispatcher, Entry, Ticket};
+use crate::retry;
+
+impl Dispatcher {
+    /// An envelope was pulled.
+    pub(super) fn arrived(&mut self, entry: Entry) {
+        let ticket = entry.ticket;
+        let room = self.index.room_for(&entry, &self.config);
+        if room == Room::Closed || self.index.holds(&entry) {
+            self.actions.push_back(Action::HandBack(ticket));
+            return;
+        }
+        let lane = self.lanes.of(&entry);
+        if let Some(lane) = self.lanes.lane_mut(lane) {
+            lane.entries += 1;
+        }
+        let body = if entry.body_held { Body::Held(entry.size_bytes) } else { Body::Absent };
+        let stage = Stage::Waiting { until: self.now, reason: WaitReason::Queued };
+        let held = Held { entry, lane, stage, body, turn: self.now };
+        self.bodies.add(&held);
+        self.index.insert(held);
+        self.receive(ticket, room);
+        self.keep_within_budget();
+    }
+
+    fn receive(&mut self, ticket: Ticket, room: Room) {
+        let now = self.now;
+        let Some(entry) = self.index.get(ticket).map(|held| &held.entry) else { return };
+        if entry.expiry <= now {
+            return self.expire(ticket);
+        }
+        if let Some(not_before) = entry.not_before.filter(|&not_before| not_before > now)
+            && self.wait_until(ticket, not_before)
+        {
+            return;
+        }
+        if !self.moved_on(ticket, room) {
+            match self.index.get(ticket).and_then(|held| held.entry.not_before).filter(|&time| time > now) {
+                Some(until) => self.set_stage(ticket, Stage::Waiting { until, reason: WaitReason::NotBefore }),
+                None => self.stand_in_line(ticket),
+            }
+        }
+    }
+
+    /// Moves an envelope that may not go yet to a tier, if it would wait for long. Whether it did.
+    fn wait_until(&mut self, ticket: Ticket, not_before: postrider_model::Timestamp) -> bool {
+        let (now, delays) = (self.now, self.config.tier_delays);
+        let Some(held) = self.index.get(ticket) else { return false };
+        if not_before <= now.after(self.config.index_wait) {
+            return false;
+        }
+        let Some(tier) = retry::tier_not_after(not_before, now, held.entry.expiry, &delays) else { return false };
+        self.settle_by_move(ticket, tier, WaitReason::NotBefore);
+        true
+    }
+
+    /// Moves a newcomer to a tier if its lane is blocked for long, or there is no room for it, or its turn is far off.
+    fn moved_on(&mut self, ticket: Ticket, room: Room) -> bool {
+        let (now, index_wait) = (self.now, self.config.index_wait);
+        let Some(held) = self.index.get(ticket) else { return false };
+        if let Some(block) = self.long_block(held.lane, held.entry.class) {
+            return self.move_to_tier(ticket, block.reason, block.until);
+        }
+        let Some(lane) = self.lanes.lane(held.lane) else { return false };
+        let before = lane.before(&held.entry);
+        let guess = lane.pace.guess_for(before, now);
+        let crowded = match room {
+            Room::Full | Room::Closed => true,
+            Room::Crowded => guess.is_none_or(|guess| guess > index_wait / 2),
+            Room::Free => false,
+        };
+        let far_off = lane.pace.time_for(before, now).filter(|&time| time > index_wait);
+        match far_off.or(guess.filter(|_| crowded)) {
+            Some(time) => self.move_to_tier(ticket, WaitReason::Overflow, now.after(time)),
+            None if crowded => self.move_to_tier(ticket, WaitReason::Overflow, now),
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What an attempt comes to: an outcome for every pending recipient and one next move. A temporary failure becomes a
+//! permanent one by age alone.
+
+use std::collections::BTreeMap;
+
+use postrider_model::{EnhancedCode, Move, Outcome, Reply, Tier, Timestamp, WaitReason};
+
+use super::index::Stage;
+use super::{AttemptResult, Conversation, Dispatcher, Entry, Failure, Plan, Ticket};
+use crate::reply_class;
+use crate::retry::{self, Dice};
+
+impl Dispatcher {
+    /// A message was tried.
+    pub(super) fn attempted(&mut self, ticket: Ticket, results: &[(u32, AttemptResult)]) {
+        let now = self.now;
+        let Some(held) = self.index.get(ticket) else { return };
+        let (lane, cost) = (held.lane, held.entry.cost());
+        let conversation = match held.stage {
+            Stage::Settling { .. } => return,
+            Stage::InFlight(conversation) => Some(conversation),
+            Stage::Waiting { .. } | Stage::Ready(_) | Stage::Bound(_) => None,
+        };
+        if let Some(conversation) = conversation {
+            let useful = results.iter().any(|(_, result)| is_an_end(result));
+            self.change(conversation, |talk, _| talk.useful |= useful);
+        }
+        if let Some(lane) = self.lanes.lane_mut(lane) {
+            lane.pace.served(cost, now);
+        }
+        let results = results.iter().map(|(index, result)| (*index, reply_class::outcome_of(result))).collect();
+        self.settle_attempt(ticket, results);
+    }
+
+    fn settle_attempt(&mut self, ticket: Ticket, results: BTreeMap<u32, (Outcome, Reply)>) {
+        let (now, delays) = (self.now, self.config.tier_delays);
+        let Some(held) = self.index.get(ticket) else { return };
+        let entry = &held.entry;
+        let plan = plan(
+            entry,
+            &results,
+            now,
+            |dice, attempts, tried| {
+                if tried {
+                    retry::tier_after_attempt(attempts, now, entry.expiry, &delays, dice)
+                } else {
+                    retry::tier_nearest(now, Tier::H1, now, entry.expiry, &delays)
+                }
+                .map(|tier| (tier, now.after(delays.of(tier))))
+            },
+            &mut self.dice,
+        );
+        self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight });
+    }
+
+    /// A message that was transmitted has no result, and its conversation is over or has gone on: it is lost.
+    pub(super) fn lost_if_in_flight(&mut self, ticket: Ticket, conversation: Conversation, text: &str) {
+        let Some(held) = self.index.get(ticket).filter(|held| held.stage == Stage::InFlight(conversation)) else {
+            return;
+        };
+        let lost = AttemptResult::Lost { text: text.to_owned(), after_end_of_data: false };
+        let results: Vec<_> = held.entry.pending.iter().map(|&index| (index, lost.clone())).collect();
+        self.attempted(ticket, &results);
+    }
+
+    /// The conversation that was opened for an envelope did not come about.
+    pub(super) fn unreached(&mut self, ticket: Ticket, failure: &Failure) {
+        let Some(held) = self.index.get(ticket) else { return };
+        let reply = failure.reply.clone().unwrap_or_else(|| reply_class::unreachable(&failure.text));
+        let deferred = (Outcome::Deferred, reply);
+        let results = held.entry.pending.iter().map(|&index| (index, deferred.clone())).collect();
+        self.settle_attempt(ticket, results);
+    }
+
+    /// An envelope has grown too old in the index.
+    pub(super) fn expire(&mut self, ticket: Ticket) {
+        let now = self.now;
+        let Some(held) = self.index.get(ticket) else { return };
+        let reply = Some(held.entry.last_reply.clone().unwrap_or_else(too_old));
+        let outcomes = held.entry.pending.iter().map(|&index| (index, Outcome::Expired, reply.clone())).collect();
+        let plan = Plan { attempted: false, outcomes, next: Move::Finished };
+        self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight });
+    }
+
+    /// A body cannot be read any more: never a reason to bounce.
+    pub(super) fn body_missing(&mut self, ticket: Ticket) {
+        let now = self.now;
+        let Some(held) = self.index.get(ticket) else { return };
+        if matches!(held.stage, Stage::InFlight(_) | Stage::Settling { .. }) {
+            return;
+        }
+        let outcomes = held.entry.pending.iter().map(|&index| (index, Outcome::Dead, None)).collect();
+        let next = Move::Dead { reason: "body-lost".to_owned() };
+        let plan = Plan { attempted: false, outcomes, next };
+        self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight });
+    }
+}
+
+/// Whether a result shows that the exchanger does its work: it took the message, or refused it for good.
+fn is_an_end(result: &AttemptResult) -> bool {
+    match result {
+        AttemptResult::Delivered(_) => true,
+        AttemptResult::Refused(reply) => reply.is_permanent(),
+        AttemptResult::Lost { .. } | AttemptResult::Unresolvable { .. } => false,
+    }
+}
+
+fn too_old() -> Reply {
+    Reply::new(451, Some(EnhancedCode(4, 4, 7)), "not delivered in time")
+}
+
+/// The outcomes and the next move. Recipients without a result were not tried (the path's limit is smaller than the part):
+/// they go on. If no tier ends before the expiry there is no further turn, and who was deferred has expired.
+fn plan(
+    entry: &Entry,
+    results: &BTreeMap<u32, (Outcome, Reply)>,
+    now: Timestamp,
+    next_tier: impl FnOnce(&mut Dice, u32, bool) -> Option<(Tier, Timestamp)>,
+    dice: &mut Dice,
+) -> Plan {
+    let attempt = entry.attempt.saturating_add(1);
+    let is_deferred = |index: &u32| matches!(results.get(index), Some((Outcome::Deferred, _)));
+    let pending: Vec<u32> =
+        entry.pending.iter().copied().filter(|index| is_deferred(index) || !results.contains_key(index)).collect();
+    let deferred = pending.iter().find(|index| is_deferred(index));
+    let last_reply = deferred.and_then(|index| results.get(index)).map(|(_, reply)| reply.clone());
+    let next = match pending.is_empty() || entry.expiry <= now {
+        true => None,
+        false => next_tier(dice, attempt, deferred.is_some()),
+    };
+    let remains = |outcome| if next.is_some() { outcome } else { Outcome::Expired };
+    let outcomes = entry
+        .pending
+        .iter()
+        .map(|index| match results.get(index) {
+            Some((Outcome::Deferred, reply)) => (*index, remains(Outcome::Deferred), Some(reply.clone())),
+            Some((outcome, reply)) => (*index, *outcome, Some(reply.clone())),
+            None => (*index, remains(Outcome::Moved), entry.last_reply.clone()),
+        })
+        .collect();
+    let next = match next {
+        None => Move::Finished,
+        Some((tier, until)) => {
+            let reason = if deferred.is_some() { WaitReason::Retry } else { WaitReason::RateLimit };
+            let last_reply = last_reply.or_else(|| entry.last_reply.clone());
+            Move::Tier { tier, reason, until, attempt, pending, last_reply }
+        }
+    };
+    Plan { attempted: true, outcomes, next }
+}

@@ -1,0 +1,171 @@
+//! A queue that several tenants share fairly: deficit round robin (Shreedhar and Varghese 1995) over first-in-first-out
+//! queues, counted in recipients. Any ticket can be taken out of the middle. It knows nothing of paths or time.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use postrider_model::TenantId;
+
+use super::Ticket;
+
+/// Where a ticket stands in its tenant's queue. Smaller is nearer its turn.
+pub(super) type Place = i64;
+
+/// The ready envelopes of one class in one lane.
+#[derive(Debug, Default)]
+pub(super) struct FairQueue {
+    tenants: HashMap<TenantId, TenantQueue>,
+    /// Every tenant with something ready once, and maybe some without: those are dropped when their turn comes.
+    ring: VecDeque<TenantId>,
+    /// Every tenant with something ready, by the cost of it.
+    by_cost: BTreeSet<(u64, TenantId)>,
+    length: usize,
+    cost: u64,
+}
+
+#[derive(Debug, Default)]
+struct TenantQueue {
+    tickets: BTreeMap<Place, (Ticket, u32)>,
+    cost: u64,
+    /// What may still be sent in this turn.
+    deficit: u64,
+    /// Whether it is its turn and the turn's quantum has been given.
+    on_turn: bool,
+    weight: u32,
+}
+
+impl FairQueue {
+    /// How many tickets are in it.
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// What all of them cost.
+    pub(super) fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// How much lies before a newcomer of this tenant, if all tenants get their equal share.
+    pub(super) fn cost_before(&self, tenant: &TenantId) -> u64 {
+        let own = self.tenants.get(tenant).map_or(0, |queue| queue.cost);
+        let others = u64::try_from(self.by_cost.len()).unwrap_or(u64::MAX);
+        self.cost.min(own.saturating_mul(others.max(1)).saturating_add(own.max(1)))
+    }
+
+    /// Puts a ticket behind its tenant's others.
+    pub(super) fn push_back(&mut self, tenant: &TenantId, weight: u32, ticket: Ticket, cost: u32) -> Place {
+        let queue = self.queue(tenant, weight);
+        let place = queue.tickets.last_key_value().map_or(0, |(place, _)| place + 1);
+        self.insert(tenant, place, ticket, cost);
+        place
+    }
+
+    /// Puts a ticket that was taken back before its tenant's others, and gives back what its turn cost.
+    pub(super) fn put_back(&mut self, tenant: &TenantId, weight: u32, ticket: Ticket, cost: u32) -> Place {
+        let queue = self.queue(tenant, weight);
+        let place = queue.tickets.first_key_value().map_or(0, |(place, _)| place - 1);
+        queue.deficit += u64::from(cost);
+        self.insert(tenant, place, ticket, cost);
+        place
+    }
+
+    /// Takes a ticket out of the middle.
+    pub(super) fn remove(&mut self, tenant: &TenantId, place: Place) {
+        let Some(queue) = self.tenants.get_mut(tenant) else { return };
+        let Some((_, cost)) = queue.tickets.remove(&place) else { return };
+        let before = queue.cost;
+        queue.cost -= u64::from(cost);
+        let after = queue.cost;
+        self.recount(tenant, before, after);
+        self.length -= 1;
+        self.cost -= u64::from(cost);
+    }
+
+    /// The ticket whose turn it is, and its cost.
+    pub(super) fn next(&mut self, quantum: u32) -> Option<(Ticket, u32)> {
+        loop {
+            let tenant = self.ring.front()?;
+            let Some(queue) = self.tenants.get_mut(tenant) else {
+                self.ring.pop_front();
+                continue;
+            };
+            let Some((_, &(ticket, cost))) = queue.tickets.first_key_value() else {
+                self.tenants.remove(tenant);
+                self.ring.pop_front();
+                continue;
+            };
+            if !queue.on_turn {
+                queue.on_turn = true;
+                queue.deficit += u64::from(quantum.max(1)) * u64::from(queue.weight.max(1));
+            }
+            if queue.deficit >= u64::from(cost) {
+                return Some((ticket, cost));
+            }
+            queue.on_turn = false;
+            self.ring.rotate_left(1);
+        }
+    }
+
+    /// Takes the ticket whose turn it is.
+    pub(super) fn pop(&mut self, quantum: u32) -> Option<Ticket> {
+        let (ticket, cost) = self.next(quantum)?;
+        let tenant = self.ring.front()?.clone();
+        let queue = self.tenants.get_mut(&tenant)?;
+        queue.deficit -= u64::from(cost);
+        let place = *queue.tickets.first_key_value()?.0;
+        self.remove(&tenant, place);
+        Some(ticket)
+    }
+
+    /// The ticket furthest from its turn: the last of the tenant with the most.
+    pub(super) fn last(&self) -> Option<Ticket> {
+        let (_, tenant) = self.by_cost.last()?;
+        self.tenants.get(tenant)?.tickets.last_key_value().map(|(_, &(ticket, _))| ticket)
+    }
+
+    /// The next few tickets, about in the order of their turns.
+    pub(super) fn upcoming(&self, most: usize) -> Vec<Ticket> {
+        let mut found = Vec::new();
+        for tenant in self.ring.iter().take(most) {
+            let Some(queue) = self.tenants.get(tenant) else { continue };
+            for (ticket, _) in queue.tickets.values().take(most - found.len()) {
+                found.push(*ticket);
+            }
+            if found.len() >= most {
+                break;
+            }
+        }
+        found
+    }
+
+    fn queue(&mut self, tenant: &TenantId, weight: u32) -> &mut TenantQueue {
+        if !self.tenants.contains_key(tenant) {
+            self.ring.push_back(tenant.clone());
+        }
+        let queue = self.tenants.entry(tenant.clone()).or_default();
+        queue.weight = weight;
+        if queue.tickets.is_empty() {
+            queue.deficit = 0;
+        }
+        queue
+    }
+
+    fn insert(&mut self, tenant: &TenantId, place: Place, ticket: Ticket, cost: u32) {
+        let Some(queue) = self.tenants.get_mut(tenant) else { return };
+        let before = queue.cost;
+        queue.tickets.insert(place, (ticket, cost));
+        queue.cost += u64::from(cost);
+        let after = queue.cost;
+        self.recount(tenant, before, after);
+        self.length += 1;
+        self.cost += u64::from(cost);
+    }
+
+    fn recount(&mut self, tenant: &TenantId, before: u64, after: u64) {
+        if before > 0 {
+            self.by_cost.remove(&(before, tenant.clone()));
+        }
+        if after > 0 {
+            self.by_cost.insert((after, tenant.clone()));
+        }
+    }
+}
