@@ -46,7 +46,7 @@ pub struct WaitingPart {
 
 impl Dispatcher {
     /// What is held, by site, tenant and class. Looks at every envelope: for people and metrics, not for the straight line.
-    pub fn summary(&self, now: Timestamp) -> Vec<SummaryRow> {
+    pub fn summary(&self) -> Vec<SummaryRow> {
         let mut rows: BTreeMap<_, (SummaryRow, BTreeMap<WaitReason, usize>)> = BTreeMap::new();
         for held in self.index.all() {
             let entry = &held.entry;
@@ -63,7 +63,7 @@ impl Dispatcher {
                 (row, BTreeMap::new())
             });
             row.oldest_arrival = row.oldest_arrival.min(entry.arrival);
-            match self.wait_of(held, now).reason {
+            match self.wait_of(held, self.now).reason {
                 WaitReason::Behind => row.ready += 1,
                 WaitReason::InFlight => row.in_flight += 1,
                 reason => *waiting.entry(reason).or_default() += 1,

@@ -14,8 +14,8 @@ use postrider_model::Timestamp;
 
 use super::Rate;
 
-/// Windows are counted in so many steps: bounds the memory of a path and costs a thousandth of the limit.
-const STEPS: u128 = 1_000;
+/// Windows are counted in so many steps: bounds the memory of a path and costs at most a six-hundredth of the limit.
+const STEPS: u128 = 600;
 
 /// The charges of one path.
 #[derive(Debug, Default)]
