@@ -37,10 +37,11 @@ fn field(message: &[u8], name: &[u8]) -> Option<String> {
             Some(_) => break,
             None if line.is_empty() => break,
             None => {
-                let colon = line.iter().position(|&byte| byte == b':')?;
-                let (found, rest) = line.split_at(colon);
-                if found.trim_ascii_end().eq_ignore_ascii_case(name) {
-                    value = Some(rest.get(1..).unwrap_or_default().to_vec());
+                let mut halves = line.splitn(2, |&byte| byte == b':');
+                if let (Some(found), Some(rest)) = (halves.next(), halves.next())
+                    && found.trim_ascii_end().eq_ignore_ascii_case(name)
+                {
+                    value = Some(rest.to_vec());
                 }
             }
         }

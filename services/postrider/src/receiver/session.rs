@@ -117,10 +117,12 @@ impl Session<'_> {
                     Answer::Verdict(verdict) => server.answer(verdict),
                     Answer::DropAtOnce => return Ok(Ended::Closed),
                     Answer::Drop => {
+                        self.out.extend_from_slice(&said_before(server));
                         self.flush(stream).await?;
                         return Ok(Ended::Closed);
                     }
                     Answer::Hang => {
+                        self.out.extend_from_slice(&said_before(server));
                         self.flush(stream).await?;
                         self.hang(stream).await?;
                         return Ok(Ended::Closed);
@@ -338,6 +340,19 @@ impl Session<'_> {
             .collect();
         ledger.append(&lines).await
     }
+}
+
+/// The replies that the machine holds back for company, without any to the question it has just asked: it is given an
+/// answer that ends the session, and that last line is left out.
+fn said_before(server: &mut Server) -> Vec<u8> {
+    server.answer(Verdict::Close(Reply::new(421, None, "unsaid")));
+    let mut said = Vec::new();
+    while let ServerStep::Send(bytes) = server.step() {
+        said.extend_from_slice(&bytes);
+    }
+    let lines = said.strip_suffix(b"\r\n").unwrap_or_default();
+    said.truncate(lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1));
+    said
 }
 
 /// A 421 closes, everything else leaves the session open.
