@@ -78,8 +78,6 @@ pub(super) struct Exchange {
 pub(super) enum Need {
     Send(Bytes),
     Reply(ClientPhase),
-    /// It is over.
-    Nothing,
 }
 
 /// What a reply means for the connection.
@@ -188,22 +186,21 @@ impl Exchange {
         self.left_open
     }
 
-    /// What has to be done next. A reply that has come is told to [`Exchange::hear`] first.
+    /// Whether every recipient has its result and no reply is awaited.
+    pub(super) fn is_over(&self) -> bool {
+        self.awaited.is_empty() && !self.go_ahead && !self.any_open()
+    }
+
+    /// What has to be done next while it is not over. A reply that has come is told to [`Exchange::hear`] first.
     pub(super) fn need(&mut self) -> Need {
         if let Some(asked) = self.awaited.front() {
             return Need::Reply(asked.phase());
         }
         if self.go_ahead {
-            return self.next_block();
+            return Need::Send(self.next_block());
         }
-        if !self.any_open() {
-            self.to_ask.clear();
-        }
-        let together = if self.pipelining { self.to_ask.len() } else { self.to_ask.len().min(1) };
-        if together == 0 {
-            return Need::Nothing;
-        }
-        self.awaited.extend(self.to_ask.drain(..together));
+        let together = if self.pipelining { self.to_ask.len() } else { 1 };
+        self.awaited.extend(self.to_ask.drain(..together.min(self.to_ask.len())));
         Need::Send(Bytes::from(self.commands()))
     }
 
@@ -233,15 +230,15 @@ impl Exchange {
         text
     }
 
-    fn next_block(&mut self) -> Need {
+    /// The next block of the content; nobody to get it, or no content: an empty one, with its end.
+    fn next_block(&mut self) -> Bytes {
         let waiting: Vec<usize> = (0..self.fates.len()).filter(|index| self.fate_is_open(*index)).collect();
-        if waiting.is_empty() {
-            // 354 although nobody is left to get it: an empty content and its end (RFC 2920 section 3.1).
+        let (Some(blocks), false) = (&mut self.blocks, waiting.is_empty()) else {
+            // 354 although every recipient was refused (RFC 2920 section 3.1).
             self.go_ahead = false;
             self.awaited.push_back(Asked::EmptyEnd);
-            return Need::Send(Bytes::from_static(b".\r\n"));
-        }
-        let Some(blocks) = &mut self.blocks else { return Need::Nothing };
+            return Bytes::from_static(b".\r\n");
+        };
         let (block, last) = blocks.next_block();
         if last {
             self.blocks = None;
@@ -253,7 +250,7 @@ impl Exchange {
                 self.awaited.push_back(Asked::End);
             }
         }
-        Need::Send(block)
+        block
     }
 
     /// Takes the next reply.
@@ -298,6 +295,7 @@ impl Exchange {
     }
 
     fn hear_recipient(&mut self, index: usize, reply: Reply) {
+        self.left_open |= reply.is_positive();
         let Some(fate) = self.fates.get_mut(index).filter(|fate| fate.result.is_none()) else { return };
         if !reply.is_positive() {
             fate.refuse(ClientPhase::Rcpt, as_temporary_if_552(reply));

@@ -228,30 +228,33 @@ impl Client {
     /// Nothing has been said that was not heard.
     fn go_on(&mut self) -> Option<ClientStep> {
         let phase = self.phase();
-        let step = match &mut self.state {
+        if matches!(&self.state, State::Exchange(exchange) if exchange.is_over()) {
+            self.finish_exchange();
+            return None;
+        }
+        if let Some(ended) = self.ended {
+            let reason = match self.state {
+                State::Quitting => CloseReason::Finished,
+                _ => ended.reason(phase),
+            };
+            self.close(reason, ended.as_str());
+            return None;
+        }
+        Some(match &mut self.state {
             State::Exchange(exchange) => match exchange.need() {
-                Need::Nothing => return self.finish_exchange(),
                 Need::Send(bytes) => ClientStep::Send(bytes),
                 Need::Reply(phase) => ClientStep::Read { phase },
             },
             State::Ready => ClientStep::Ready,
             _ => ClientStep::Read { phase },
-        };
-        let Some(ended) = self.ended else { return Some(step) };
-        let reason = match self.state {
-            State::Quitting => CloseReason::Finished,
-            _ => ended.reason(phase),
-        };
-        self.close(reason, ended.as_str());
-        None
+        })
     }
 
-    fn finish_exchange(&mut self) -> Option<ClientStep> {
+    fn finish_exchange(&mut self) {
         if let State::Exchange(exchange) = std::mem::replace(&mut self.state, State::Ready) {
             self.reset_due = exchange.leaves_open();
             self.done.push_back(exchange.into_result(self.ended.is_none()));
         }
-        None
     }
 
     fn hear(&mut self, raw: &RawReply) {

@@ -23,6 +23,9 @@ pub(super) enum Line {
     Endless,
 }
 
+/// Room that an idle session may keep.
+const IDLE_BYTES: usize = 4 << 10;
+
 /// Which bound a line obeys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
@@ -122,6 +125,10 @@ impl Input {
 
     /// No line end yet: throws away what is too long, keeping only its length and last byte.
     fn wait_for_end(&mut self, expected: Expected, bounds: &Bounds) -> Option<Line> {
+        if self.unread().is_empty() && self.buffer.capacity() > IDLE_BYTES {
+            self.buffer = Vec::new();
+            self.start = 0;
+        }
         let end = self.buffer.len();
         self.scanned = end;
         let bound = self.bound(self.start..end, expected, bounds);
