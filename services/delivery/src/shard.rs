@@ -9,7 +9,7 @@ use postrider_dispatch::ownership::Lease;
 use postrider_dispatch::settle::DoneSet;
 use postrider_dispatch::takeover::{Release, ReleaseStep, Takeover, TakeoverFailure, TakeoverStep};
 use postrider_model::ShardId;
-use postrider_nats::{BucketError, Expected, Puller, ShardLease};
+use postrider_nats::{BucketError, Expected, Leased, Puller, ShardLease};
 use postrider_runtime::clock;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -187,6 +187,7 @@ impl ShardTask {
         let mut keep = tokio::time::interval(KEEP_EVERY);
         keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut caught_up = false;
+        let taken_at = self.tools.spool.server_now();
         loop {
             let room = owned.room.borrow_and_update().min(PULL_MESSAGES);
             tokio::select! {
@@ -198,9 +199,12 @@ impl ShardTask {
                     }
                 }
                 batch = puller.pull(room, PULL_BYTES), if room > 0 => {
-                    if batch.is_empty() && !caught_up {
+                    // All that was there at the takeover has come once nothing comes, or something younger does.
+                    let younger = |leased: &Leased| leased.stored > taken_at;
+                    if !caught_up && (batch.is_empty() || batch.iter().flatten().any(younger)) {
                         caught_up = true;
                         owned.settlements.done_set().caught_up(clock::now());
+                        owned.settlements.journal.tracker().caught_up();
                     }
                     owned.arriving.fetch_add(batch.len(), Ordering::Relaxed);
                     for leased in batch {

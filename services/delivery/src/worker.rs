@@ -177,7 +177,7 @@ impl Worker {
                 self.fact(Fact::Settled(ticket));
             }
             // Whoever asked may have gone.
-            Input::Summary(answer) => drop(answer.send(self.dispatcher.summary(clock::now()))),
+            Input::Summary(answer) => drop(answer.send(self.dispatcher.summary())),
             Input::Waiting(message, answer) => drop(answer.send(self.dispatcher.waiting(&message, clock::now()))),
         }
     }

@@ -100,7 +100,7 @@ pub async fn control(args: &ServeArgs) -> anyhow::Result<()> {
         registry: process.registry.clone(),
         readiness: process.readiness.clone(),
     };
-    let bound = Control::build(settings, with)?.bind().await?;
+    let bound = Control::build(&settings, with)?.bind().await?;
     tracing::info!(address = %bound.address(), "control listens");
     bound.run(stop).await?;
     process.membership.leave().await;

@@ -58,12 +58,22 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     let program = nats_server::find().await?;
     let mut nats = NatsServer::start(&program, &store.path, ports.nats, args.durability).await?;
     let nats_pid = nats.pid;
+    let started = CancellationToken::new();
     let served = tokio::select! {
-        served = serve(&args, config, &store, &ports, secrets, nats_pid, stop.clone()) => served,
+        served = serve(&args, config, &store, &ports, secrets, nats_pid, &stop, &started) => served,
+        () = stopped_before(&started, &stop) => Ok(()),
         () = nats.ended() => Err(anyhow::anyhow!("nats-server ended; its log is {}", store.file("nats.log").display())),
     };
     nats.stop().await;
     served
+}
+
+/// Waits for a stop that comes before everything was started; after that, `serve` ends by itself in good order.
+async fn stopped_before(started: &CancellationToken, stop: &CancellationToken) {
+    stop.cancelled().await;
+    if started.is_cancelled() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn serve(
@@ -73,20 +83,24 @@ async fn serve(
     ports: &Ports,
     secrets: Secrets,
     nats_pid: u32,
-    stop: CancellationToken,
+    stop: &CancellationToken,
+    started: &CancellationToken,
 ) -> anyhow::Result<()> {
     config.nats.urls = vec![format!("nats://{}", ports.nats)];
     config.cluster.member = MEMBER.to_owned();
     config.cluster.layout = Layout::Single;
     let process = Process::join(&config, &["delivery", "ingress", "control"]).await?;
 
+    tracing::info!("joined");
     let mut services = Services { tasks: JoinSet::new(), stop: CancellationToken::new() };
     let receiver = match args.no_receiver {
         true => None,
         false => Some(services.receiver(&config, ports, store).await?),
     };
+    tracing::info!("receiver");
     demo::prepare(&process.spool, &secrets, args, receiver).await?;
     let control = services.control(&config, ports, &secrets, store, &process).await?;
+    tracing::info!("control");
     let cluster_key = Arc::new(secrets.cluster_key.clone());
     let delivery = Delivery::build(
         config.delivery.clone(),
@@ -108,8 +122,10 @@ async fn serve(
     // Mail is taken last and refused first; delivery outlives ingress, and control both.
     let (stop_ingress, stop_delivery) = (CancellationToken::new(), CancellationToken::new());
     let metrics = process.admin(ports.metrics, services.stop.clone()).await?;
+    started.cancel();
     let mut delivering = tokio::spawn(delivery.run(stop_delivery.clone()));
     let taking = tokio::spawn(ingress.run(stop_ingress.clone()));
+    tracing::info!("built");
     let facts = banner::Facts {
         submission: address_of("submission"),
         submissions: address_of("submissions"),
@@ -123,7 +139,7 @@ async fn serve(
         args,
         pids: [std::process::id(), nats_pid],
     };
-    facts.wait_until_ready(&process.readiness, &stop).await;
+    facts.wait_until_ready(&process.readiness, stop).await;
     if !stop.is_cancelled() {
         facts.announce()?;
     }
@@ -231,7 +247,7 @@ impl Services {
             registry: process.registry.clone(),
             readiness: process.readiness.clone(),
         };
-        let bound = Control::build(settings, with)?.bind().await?;
+        let bound = Control::build(&settings, with)?.bind().await?;
         let address = bound.address();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {

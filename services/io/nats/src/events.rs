@@ -52,8 +52,8 @@ impl Spool {
         Ok(last)
     }
 
-    /// Hands every record of a shard that was written after `settled_through` to `see`, with its sequence, and returns the sequence up to
-    /// which it has read: nothing that was acknowledged before the call is left out.
+    /// Hands every record of a shard that was written after `settled_through` to `see`, with the sequence of its message,
+    /// and returns the sequence up to which it has read: nothing that was acknowledged before the call is left out.
     ///
     /// # Errors
     /// [`ReadError`]: begin again.

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::arguments::Durability;
 
@@ -57,6 +57,8 @@ fn version(text: &str) -> Option<(u64, u64, u64)> {
 /// A running nats-server.
 pub struct NatsServer {
     child: Child,
+    // Kept apart from the child: waiting for a child closes its standard input, and that ends the server.
+    lifeline: Option<ChildStdin>,
     /// Its process id.
     pub pid: u32,
 }
@@ -102,7 +104,7 @@ impl NatsServer {
         );
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         remove(&pid_file)?;
-        let child = Command::new("sh")
+        let mut child = Command::new("sh")
             .args(["-c", GUARD, "nats-guard"])
             .arg(program)
             .arg(&config)
@@ -113,7 +115,8 @@ impl NatsServer {
             .process_group(0)
             .spawn()
             .context("cannot start a shell for nats-server")?;
-        let mut server = Self { child, pid: 0 };
+        let lifeline = child.stdin.take();
+        let mut server = Self { child, lifeline, pid: 0 };
         for _ in 0..300 {
             if let Some(status) = server.child.try_wait()? {
                 bail!("nats-server ended at once ({status}); its log {} ends: {}", log.display(), last_lines(&log));
@@ -141,7 +144,7 @@ impl NatsServer {
 
     /// Stops it in good order.
     pub async fn stop(mut self) {
-        drop(self.child.stdin.take());
+        drop(self.lifeline.take());
         if tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await.is_err() {
             tracing::warn!("nats-server did not stop within 20 s; killing it");
             if let Err(error) = self.child.kill().await {

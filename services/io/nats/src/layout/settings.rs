@@ -25,6 +25,10 @@ const KEPT: Duration = DAY.saturating_mul(8);
 /// How long a repeat of an id is recognised.
 const REPEATS: Duration = Duration::from_secs(60);
 
+/// How long a promoter or splitter may take. Well below [`REPEATS`]: when one dies between its publish and its ack, what the
+/// next one publishes again must still be recognised.
+const MOVE_WAIT: Duration = Duration::from_secs(25);
+
 /// A member that has not renewed for this long is gone.
 pub(crate) const MEMBER_TTL: Duration = Duration::from_secs(15);
 
@@ -166,11 +170,9 @@ fn consumer(which: &Consumer) -> pull::Config {
             (subject::ready_consumer(*shard), subject::all_ready(*shard), Duration::from_secs(20 * 60), 20_000)
         }
         Consumer::Retry(tier, class) => {
-            (subject::retry_consumer(*tier, *class), subject::all_retry(*tier, *class), Duration::from_secs(60), 4_096)
+            (subject::retry_consumer(*tier, *class), subject::all_retry(*tier, *class), MOVE_WAIT, 4_096)
         }
-        Consumer::Splitter => {
-            (subject::SPLITTER.to_owned(), subject::INTAKE.to_owned(), Duration::from_secs(60), 1_024)
-        }
+        Consumer::Splitter => (subject::SPLITTER.to_owned(), subject::INTAKE.to_owned(), MOVE_WAIT, 1_024),
     };
     pull::Config {
         durable_name: Some(name.clone()),

@@ -1,0 +1,100 @@
+//! INTAKE and the splitter.
+
+use postrider_model::{Class, Envelope};
+use postrider_nats::{Sharing, SplitterEvent, Spool};
+use postrider_proto::Packet;
+use tokio_util::sync::CancellationToken;
+
+use crate::mail::{envelope, message};
+use crate::server::{Server, eventually};
+
+async fn parts(spool: &Spool, n: u64, count: u32) -> Vec<Packet> {
+    let body = spool.place_body("hello".into(), Sharing::Shared).await.unwrap();
+    let part = |number| Envelope { part: number, ..envelope(n, Class::Bulk, &format!("site{number}.example")) };
+    (0..count).map(|number| Packet::new(part(number), body.clone())).collect()
+}
+
+async fn ready(spool: &Spool) -> u64 {
+    spool.depths().await.unwrap().iter().map(|depth| depth.count).sum()
+}
+
+fn run(spool: &Spool, shutdown: &CancellationToken) -> tokio::task::JoinHandle<()> {
+    let (spool, shutdown) = (spool.clone(), shutdown.clone());
+    tokio::spawn(async move { spool.run_splitter(shutdown, |_| {}).await })
+}
+
+async fn intake(server: &Server) -> u64 {
+    server.jetstream().await.get_stream("INTAKE").await.unwrap().cached_info().state.messages
+}
+
+#[tokio::test]
+async fn a_message_of_many_parts_becomes_ready_mail() {
+    let server = Server::start();
+    let spool = server.spool().await;
+    let shutdown = CancellationToken::new();
+    let splitter = run(&spool, &shutdown);
+    spool.publish_intake(&message(1), &parts(&spool, 1, 250).await).await.unwrap();
+    eventually("all parts are in READY", async || (ready(&spool).await == 250).then_some(())).await;
+    eventually("INTAKE is empty", async || (intake(&server).await == 0).then_some(())).await;
+    shutdown.cancel();
+    splitter.await.unwrap();
+}
+
+#[tokio::test]
+async fn thousands_of_recipients_fit_into_one_record() {
+    let server = Server::start();
+    let spool = server.spool().await;
+    spool.publish_intake(&message(1), &parts(&spool, 1, 5_000).await).await.unwrap();
+    assert_eq!(intake(&server).await, 1);
+}
+
+#[tokio::test]
+async fn a_splitter_that_dies_half_way_is_followed_by_one_that_does_the_same() {
+    let server = Server::start();
+    let spool = server.spool().await;
+    spool.publish_intake(&message(1), &parts(&spool, 1, 250).await).await.unwrap();
+
+    // Dies, with all it holds, after the first parts.
+    let dying = server.spool().await;
+    let first = tokio::spawn(async move {
+        let died = CancellationToken::new();
+        let tell = |event| {
+            assert_eq!(event, SplitterEvent::Published);
+            died.cancel();
+        };
+        tokio::select! {
+            biased;
+            () = died.cancelled() => {}
+            () = dying.run_splitter(CancellationToken::new(), tell) => {}
+        }
+    });
+    first.await.unwrap();
+    assert_eq!(intake(&server).await, 1);
+    let done = ready(&spool).await;
+    assert!((1..250).contains(&done), "{done}");
+
+    // What the dead one held comes again; here at once instead of after the ack wait.
+    let stream = server.jetstream().await.get_stream("INTAKE").await.unwrap();
+    stream.reset_consumer("splitter", None).await.unwrap();
+    let shutdown = CancellationToken::new();
+    let splitter = run(&spool, &shutdown);
+    eventually("INTAKE is empty", async || (intake(&server).await == 0).then_some(())).await;
+    assert_eq!(ready(&spool).await, 250);
+    shutdown.cancel();
+    splitter.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_that_is_no_message_is_buried() {
+    let server = Server::start();
+    let spool = server.spool().await;
+    let jetstream = server.jetstream().await;
+    jetstream.publish("intake", "nonsense".into()).await.unwrap().await.unwrap();
+    let shutdown = CancellationToken::new();
+    let splitter = run(&spool, &shutdown);
+    eventually("INTAKE is empty", async || (intake(&server).await == 0).then_some(())).await;
+    let dead = jetstream.get_stream("DEAD").await.unwrap();
+    assert_eq!(dead.cached_info().state.messages, 1);
+    shutdown.cancel();
+    splitter.await.unwrap();
+}
