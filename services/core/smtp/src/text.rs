@@ -1,6 +1,8 @@
 //! The form of mail text: lines that end in CRLF, with no other CR, no other LF and no NUL. Looks at stretches of bytes in
 //! one pass that the compiler turns into vector instructions; never changes them.
 
+use memchr::memchr_iter;
+
 pub(crate) const NUL: u8 = 0;
 pub(crate) const LF: u8 = b'\n';
 pub(crate) const CR: u8 = b'\r';
@@ -54,6 +56,15 @@ pub(crate) fn plain_prefix(before: u8, stretch: &[u8]) -> usize {
         previous = *byte;
     }
     stretch.len()
+}
+
+/// How many bytes of an unbroken stretch come before the first dot that begins a line.
+pub(crate) fn first_dot(before: u8, stretch: &[u8]) -> usize {
+    let begins_line = |dot: &usize| match dot.checked_sub(1) {
+        Some(previous) => stretch.get(previous) == Some(&LF),
+        None => before == LF,
+    };
+    memchr_iter(DOT, stretch).find(begins_line).unwrap_or(stretch.len())
 }
 
 /// Whether a whole text is free of bare CR, bare LF and NUL, and whether a line of it begins with a dot.

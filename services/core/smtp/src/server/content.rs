@@ -8,7 +8,7 @@ use bytes::Bytes;
 use memchr::{memchr, memrchr};
 
 use crate::Bounds;
-use crate::text::{CR, DOT, LF, LF_OF_A_LINE_BEFORE, NUL, STRETCH, look, plain_prefix};
+use crate::text::{CR, DOT, LF, LF_OF_A_LINE_BEFORE, NUL, STRETCH, first_dot, look, plain_prefix};
 
 /// Room that is made at once for a message of declared size; more only as it comes in.
 const FIRST_ROOM_BYTES: usize = 64 << 10;
@@ -143,11 +143,12 @@ impl Content {
         let stretch = rest.get(..STRETCH).unwrap_or(rest);
         let before = self.place.before();
         let look = look(before, stretch);
-        let plain = if look.broken || look.dotted {
-            stretch.get(..plain_prefix(before, stretch)).unwrap_or_default()
-        } else {
-            stretch
+        let length = match (look.broken, look.dotted) {
+            (true, _) => plain_prefix(before, stretch),
+            (false, true) => first_dot(before, stretch),
+            (false, false) => stretch.len(),
         };
+        let plain = stretch.get(..length).unwrap_or(stretch);
         if let Some(last) = plain.last() {
             if look.line_end {
                 self.measure_lines(plain);
