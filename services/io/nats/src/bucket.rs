@@ -200,7 +200,7 @@ impl Bucket {
     async fn follow(&self, keys: &str, see: &mut impl FnMut(Seen)) -> Result<(), String> {
         let store = self.context.get_key_value(self.name).await.map_err(|e| e.to_string())?;
         let last = store.stream.cached_info().state.last_sequence;
-        let mut watch = store.watch(keys).await.map_err(|e| e.to_string())?;
+        let mut watch = store.watch_with_history(keys).await.map_err(|e| e.to_string())?;
         see(Seen::Restarted);
         // An empty bucket sends nothing; otherwise the entry that has none behind it completes the list.
         let mut complete = self.is_empty(keys).await.map_err(|e| e.to_string())?;
@@ -240,7 +240,7 @@ impl Bucket {
             return Ok(Vec::new());
         }
         let store = self.context.get_key_value(self.name).await.map_err(|e| unavailable(e.to_string()))?;
-        let mut watch = store.watch(keys).await.map_err(|e| unavailable(e.to_string()))?;
+        let mut watch = store.watch_with_history(keys).await.map_err(|e| unavailable(e.to_string()))?;
         let mut entries = Vec::new();
         loop {
             let next = tokio::time::timeout(API_TIMEOUT, watch.next()).await;
