@@ -66,7 +66,19 @@ impl Cluster {
         self.message_until(id, "a wait", |life| life.waiting().is_some())
     }
 
-    fn message_until(&self, id: &str, what: &str, holds: impl Fn(&Life) -> bool) -> Result<Life> {
+    /// Waits until a recipient's last event is `deferred`.
+    ///
+    /// # Errors
+    /// If that does not happen in time.
+    pub fn deferred(&self, id: &str) -> Result<Life> {
+        self.message_until(id, "a deferral", |life| life.events().iter().any(|event| event == "deferred"))
+    }
+
+    /// Waits until something holds of a message.
+    ///
+    /// # Errors
+    /// If that does not happen in time; the error holds the life as last seen.
+    pub fn message_until(&self, id: &str, what: &str, holds: impl Fn(&Life) -> bool) -> Result<Life> {
         let mut last = None;
         let found = wait::until(&format!("{what} of message {id}"), || {
             last = self.message(id)?;

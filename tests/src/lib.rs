@@ -17,4 +17,6 @@ pub mod provider;
 
 pub mod peers;
 
+pub mod talk;
+
 pub mod mail;

@@ -1,0 +1,34 @@
+//! End to end: the built program on loopback, mail in by real clients, out to real and simulated servers, and what the
+//! client commands say of it. One file a scenario, named by the scenario.
+
+mod e2e {
+    mod first_message;
+
+    mod peers;
+
+    mod large_and_foreign;
+
+    mod fan_out;
+
+    mod deferred_then_delivered;
+
+    mod bounced;
+
+    mod receiver_misbehaves;
+
+    mod receiver_limits;
+
+    mod backup_server;
+
+    mod dkim;
+
+    mod bad_input;
+
+    mod config_errors;
+
+    mod refuses_to_start;
+
+    mod restart_resumes;
+
+    mod stops_cleanly;
+}
