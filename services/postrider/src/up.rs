@@ -91,16 +91,13 @@ async fn serve(
     config.cluster.layout = Layout::Single;
     let process = Process::join(&config, &["delivery", "ingress", "control"]).await?;
 
-    tracing::info!("joined");
     let mut services = Services { tasks: JoinSet::new(), stop: CancellationToken::new() };
     let receiver = match args.no_receiver {
         true => None,
         false => Some(services.receiver(&config, ports, store).await?),
     };
-    tracing::info!("receiver");
     demo::prepare(&process.spool, &secrets, args, receiver).await?;
     let control = services.control(&config, ports, &secrets, store, &process).await?;
-    tracing::info!("control");
     let cluster_key = Arc::new(secrets.cluster_key.clone());
     let delivery = Delivery::build(
         config.delivery.clone(),
@@ -125,7 +122,6 @@ async fn serve(
     started.cancel();
     let mut delivering = tokio::spawn(delivery.run(stop_delivery.clone()));
     let taking = tokio::spawn(ingress.run(stop_ingress.clone()));
-    tracing::info!("built");
     let facts = banner::Facts {
         submission: address_of("submission"),
         submissions: address_of("submissions"),
