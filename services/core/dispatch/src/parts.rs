@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn slices_of_a_site_are_parts_of_their_own() {
         let site: SiteName = "google".parse().unwrap();
-        let places = [0, 1, 0].map(|slice| Place { site: site.clone(), slice });
+        let places = [0, 1, 0].map(|slice| Place { site: site.clone(), slice, exchange: "mx".into() });
         let parts = split_into_parts(&places, Class::Transactional);
         assert_eq!(
             parts.iter().map(|p| (p.place.slice, p.recipients.clone())).collect::<Vec<_>>(),
