@@ -189,3 +189,6 @@ impl Dispatcher {
         self.index.held(shard)
     }
 }
+
+#[cfg(test)]
+mod tests;

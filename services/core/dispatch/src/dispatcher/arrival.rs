@@ -23,7 +23,7 @@ impl Dispatcher {
         }
         let body = if entry.body_held { Body::Held(entry.size_bytes) } else { Body::Absent };
         let stage = Stage::Waiting { until: self.now, reason: WaitReason::Queued };
-        let held = Held { entry, lane, stage, body, turn: self.now };
+        let held = Held { entry, lane, stage, body, turn: self.now, second_chance: false };
         self.bodies.add(&held);
         self.index.insert(held);
         self.receive(ticket, room);

@@ -23,7 +23,16 @@ impl Dispatcher {
         };
         if let Some(conversation) = conversation {
             let useful = results.iter().any(|(_, result)| is_an_end(result));
-            self.change(conversation, |talk, _| talk.useful |= useful);
+            let reused = self.change(conversation, |talk, _| {
+                talk.useful |= useful;
+                talk.carried > 1
+            });
+            if reused == Some(true)
+                && results.iter().all(|(_, result)| was_not_sent(result))
+                && self.second_chance(ticket)
+            {
+                return;
+            }
         }
         if let Some(lane) = self.lanes.lane_mut(lane) {
             lane.pace.served(cost, now);
@@ -51,6 +60,14 @@ impl Dispatcher {
             &mut self.dice,
         );
         self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight });
+    }
+
+    /// Puts an envelope back of which nothing was sent, if that has not happened to it before. Whether it did.
+    pub(super) fn second_chance(&mut self, ticket: Ticket) -> bool {
+        let Some(held) = self.index.get_mut(ticket).filter(|held| !held.second_chance) else { return false };
+        held.second_chance = true;
+        self.put_back(ticket);
+        true
     }
 
     /// A message that was transmitted has no result, and its conversation is over or has gone on: it is lost.
@@ -86,7 +103,7 @@ impl Dispatcher {
     pub(super) fn body_missing(&mut self, ticket: Ticket) {
         let now = self.now;
         let Some(held) = self.index.get(ticket) else { return };
-        if matches!(held.stage, Stage::InFlight(_) | Stage::Settling { .. }) {
+        if matches!(held.stage, Stage::Settling { .. }) {
             return;
         }
         let outcomes = held.entry.pending.iter().map(|&index| (index, Outcome::Dead, None)).collect();
@@ -103,6 +120,11 @@ fn is_an_end(result: &AttemptResult) -> bool {
         AttemptResult::Refused(reply) => reply.is_permanent(),
         AttemptResult::Lost { .. } | AttemptResult::Unresolvable { .. } => false,
     }
+}
+
+/// Whether a message certainly did not arrive.
+fn was_not_sent(result: &AttemptResult) -> bool {
+    matches!(result, AttemptResult::Lost { after_end_of_data: false, .. })
 }
 
 fn too_old() -> Reply {

@@ -81,6 +81,14 @@ impl Bodies {
         }
     }
 
+    /// Whether every count is back at nothing.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let none =
+            |class: Class| self.taken(class) == 0 && self.loose_bytes[class] == 0 && self.loose[class].is_empty();
+        Class::ALL.into_iter().all(none) && self.absent == 0
+    }
+
     /// What bulk may take.
     fn bulk_budget(&self) -> u64 {
         self.budget - self.budget / 5

@@ -157,6 +157,9 @@ impl Dispatcher {
             return;
         }
         self.actions.push_back(Action::Close(id));
+        if let Some(lane) = self.conversations.get(&id).map(|talk| talk.lane) {
+            self.rouse(lane);
+        }
         match before {
             TalkStage::Opening(Some(ticket)) | TalkStage::Reading(ticket) => self.put_back(ticket),
             TalkStage::Opening(None) | TalkStage::Idle { .. } | TalkStage::Busy(_) | TalkStage::Closing => {}
@@ -165,11 +168,17 @@ impl Dispatcher {
 
     /// Wakes a conversation of a lane that has nothing to do, for a ticket of this class.
     pub(super) fn wake_idle(&mut self, lane: LaneId, class: Class) {
-        let Some(lane) = self.lanes.lane(lane) else { return };
-        let shared = lane.idle[Class::Bulk].first();
-        let reserved = lane.idle[Class::Transactional].first().filter(|_| class == Class::Transactional);
-        if let Some(&id) = shared.or(reserved) {
+        if let Some(id) = self.lanes.lane(lane).and_then(|lane| lane.idle_for(class)) {
             self.choose(id);
+        }
+    }
+
+    /// A conversation is gone that may have asked for leave to send what is ready: another that has nothing to do is looked
+    /// at again soon.
+    pub(super) fn rouse(&mut self, lane: LaneId) {
+        let Some(lane) = self.lanes.lane(lane) else { return };
+        for class in Class::ALL.into_iter().filter(|&class| lane.queues[class].len() > 0) {
+            self.restless.extend(lane.idle_for(class));
         }
     }
 

@@ -37,7 +37,8 @@ pub enum Fact {
     /// The conversation is greeted, or has ended a message (after its `Attempted`), and may transmit.
     Ready(Conversation),
     /// A message was tried. Comes before the conversation's `Ready` or `ConversationEnded`. The answer is a
-    /// [`Settle`](super::Action::Settle).
+    /// [`Settle`](super::Action::Settle); but a message that found its reused connection dead before its end of data is
+    /// tried again, once, and that is no attempt.
     Attempted {
         /// The envelope.
         ticket: Ticket,
@@ -46,8 +47,8 @@ pub enum Fact {
         /// What became of each recipient that was tried.
         results: Vec<(u32, AttemptResult)>,
     },
-    /// The connection is gone, for whatever reason, also after a `Close`. A ticket that was transmitted and has had no
-    /// `Attempted` counts as lost.
+    /// The connection is gone, for whatever reason, also after a `Close`. Nothing was sent of a ticket that was transmitted
+    /// and has had no `Attempted`: once something was, an `Attempted` must come before this.
     ConversationEnded {
         /// Which.
         conversation: Conversation,
@@ -71,7 +72,7 @@ pub enum Fact {
         /// Bytes held.
         bytes: u64,
     },
-    /// The body is gone for good (the stream's leader says so). Never a reason to bounce: it goes to the dead letters.
+    /// The body is gone for good (the stream's leader says so), or cannot be made a message of; nothing was sent. Never a reason to bounce: it goes to the dead letters.
     BodyMissing {
         /// The envelope.
         ticket: Ticket,

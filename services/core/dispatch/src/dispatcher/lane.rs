@@ -98,6 +98,13 @@ impl Lane {
         Class::ALL.iter().all(|&class| self.queues[class].len() == 0)
     }
 
+    /// A conversation with nothing to do that may carry this class.
+    pub(super) fn idle_for(&self, class: Class) -> Option<Conversation> {
+        let shared = self.idle[Class::Bulk].first();
+        let reserved = self.idle[Class::Transactional].first().filter(|_| class == Class::Transactional);
+        shared.or(reserved).copied()
+    }
+
     /// Counts a conversation at its present stage.
     pub(super) fn count(&mut self, id: Conversation, talk: &Talk) {
         match talk.stage {
@@ -223,6 +230,11 @@ impl Lanes {
     /// Until when a source is left alone.
     pub(super) fn suspended_until(&self, source: &Source, now: Timestamp) -> Option<Timestamp> {
         self.sources.get(source)?.suspended_until.filter(|&until| until > now)
+    }
+
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
+        self.lanes.iter().map(|(id, lane)| (*id, lane))
     }
 
     /// Forgets a lane that holds nothing, and its path and source if they have no other.

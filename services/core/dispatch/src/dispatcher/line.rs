@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use postrider_model::{ShardId, Timestamp};
+use postrider_model::{ShardId, Timestamp, WaitReason};
 
 use super::alarm::Alarm;
 use super::index::{Held, Stage};
@@ -125,6 +125,9 @@ impl Dispatcher {
         let held = self.index.remove(ticket)?;
         self.alarms.set(Alarm::Entry(ticket), None);
         self.bodies.forget(&held);
+        if matches!(held.stage, Stage::Settling { reason, .. } if reason != WaitReason::InFlight) {
+            self.moves.under_way -= 1;
+        }
         if let Some(lane) = self.lanes.lane_mut(held.lane) {
             lane.entries -= 1;
         }

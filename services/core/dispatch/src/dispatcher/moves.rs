@@ -130,20 +130,30 @@ impl Dispatcher {
         }
         let last = |class| lane.queues[class].last();
         let Some(ticket) = last(Class::Bulk).or_else(|| last(Class::Transactional)) else { return false };
-        self.move_to_tier(ticket, WaitReason::Overflow, now.after(time))
+        let turn = now.after(time);
+        self.move_to_turn(ticket, WaitReason::Overflow, turn, turn)
     }
 
     /// Settles an envelope by a move to the tier nearest its turn, which is no earlier than `turn` and than the turns promised
     /// to others of its lane before. `false`, and nothing done, if no tier ends before its expiry.
     pub(super) fn move_to_tier(&mut self, ticket: Ticket, reason: WaitReason, turn: Timestamp) -> bool {
+        let now = self.now;
+        let Some(held) = self.index.get(ticket) else { return false };
+        let Some(lane) = self.lanes.lane(held.lane) else { return false };
+        let own_time = lane.pace.guess_for(u64::from(held.entry.cost()), now).unwrap_or_default();
+        let turn = turn.max(lane.booked);
+        self.move_to_turn(ticket, reason, turn, turn.after(own_time))
+    }
+
+    /// The same for exactly this turn. Turns up to `booked` are promised from now on.
+    fn move_to_turn(&mut self, ticket: Ticket, reason: WaitReason, turn: Timestamp, booked: Timestamp) -> bool {
         let (now, delays) = (self.now, self.config.tier_delays);
         let Some(held) = self.index.get(ticket) else { return false };
-        let (lane_id, cost, expiry) = (held.lane, held.entry.cost(), held.entry.expiry);
-        let Some(lane) = self.lanes.lane_mut(lane_id) else { return false };
-        let turn = turn.max(lane.booked);
+        let (lane, expiry) = (held.lane, held.entry.expiry);
         let Some(tier) = retry::tier_nearest(turn, LONGEST_OVERFLOW, now, expiry, &delays) else { return false };
-        let own_time = lane.pace.guess_for(u64::from(cost), now).unwrap_or_default();
-        lane.booked = turn.after(own_time).min(now.after(delays.of(LONGEST_OVERFLOW)));
+        if let Some(lane) = self.lanes.lane_mut(lane) {
+            lane.booked = booked.max(lane.booked).min(now.after(delays.of(LONGEST_OVERFLOW)));
+        }
         self.settle_by_move(ticket, tier, reason);
         true
     }
@@ -175,10 +185,8 @@ impl Dispatcher {
 
     /// An envelope is settled.
     pub(super) fn settled(&mut self, ticket: Ticket) {
-        let Some(Stage::Settling { reason, .. }) = self.index.get(ticket).map(|held| held.stage) else { return };
-        if reason != WaitReason::InFlight {
-            self.moves.under_way -= 1;
+        if matches!(self.index.get(ticket).map(|held| held.stage), Some(Stage::Settling { .. })) {
+            self.remove(ticket);
         }
-        self.remove(ticket);
     }
 }

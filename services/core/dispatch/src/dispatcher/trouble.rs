@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use postrider_model::{Class, Timestamp, WaitReason};
+use postrider_model::{Class, WaitReason};
 
 use super::alarm::Alarm;
 use super::conversation::{Talk, TalkStage};
-use super::lane::LaneId;
+use super::index::Stage;
+use super::lane::{LaneId, PathId};
 use super::{Action, Conversation, Dispatcher, Failure, FailureScope, Source, Ticket};
 
 /// `first` doubled with each failure in a row, up to `longest`.
@@ -38,21 +39,43 @@ impl Dispatcher {
         }
         match talk.stage {
             TalkStage::Busy(ticket) => {
+                let in_flight = Stage::InFlight(id);
+                let unsent = self.index.get(ticket).is_some_and(|held| held.stage == in_flight);
+                if unsent {
+                    self.take_back(
+                        |action| matches!(action, Action::Transmit { conversation, .. } if *conversation == id),
+                    );
+                }
+                if unsent && self.second_chance(ticket) {
+                    return self.after_conversation(talk.lane, path_id);
+                }
                 let text = failure.map_or("the conversation ended without a result", |failure| &failure.text);
                 self.lost_if_in_flight(ticket, id, text);
             }
             TalkStage::Opening(Some(ticket)) | TalkStage::Reading(ticket) => self.put_back_if_bound(ticket, id),
             TalkStage::Opening(None) | TalkStage::Idle { .. } | TalkStage::Closing => {}
         }
+        self.after_conversation(talk.lane, path_id);
+    }
+
+    fn after_conversation(&mut self, lane: LaneId, path: PathId) {
         for class in Class::ALL {
-            self.wants(talk.lane, class);
-            self.ask_again(path_id, class);
+            self.wants(lane, class);
+            self.ask_again(path, class);
         }
-        self.forget_lane_if_unused(talk.lane);
+        self.rouse(lane);
+        self.forget_lane_if_unused(lane);
+    }
+
+    /// Takes actions back that the shell has not seen yet. Whether there were any.
+    fn take_back(&mut self, which: impl Fn(&Action) -> bool) -> bool {
+        let before = self.actions.len();
+        self.actions.retain(|action| !which(action));
+        self.actions.len() < before
     }
 
     fn put_back_if_bound(&mut self, ticket: Ticket, conversation: Conversation) {
-        let bound = super::index::Stage::Bound(conversation);
+        let bound = Stage::Bound(conversation);
         if self.index.get(ticket).is_some_and(|held| held.stage == bound) {
             self.put_back(ticket);
         }
@@ -118,7 +141,7 @@ impl Dispatcher {
     }
 
     /// The time of a path's alarm has come: its limit owner may be asked again.
-    pub(super) fn path_alarm(&mut self, id: super::lane::PathId) {
+    pub(super) fn path_alarm(&mut self, id: PathId) {
         let now = self.now;
         let Some(path) = self.lanes.path_mut(id) else { return };
         for class in Class::ALL {
@@ -171,23 +194,15 @@ impl Dispatcher {
 
     /// An envelope that was bound to a conversation is settled or handed back.
     pub(super) fn unbind(&mut self, id: Conversation, ticket: Ticket) {
-        let freed = self.change(id, |talk, now: Timestamp| match talk.stage {
-            TalkStage::Opening(Some(bound)) if bound == ticket => {
-                talk.stage = TalkStage::Opening(None);
-                false
-            }
-            TalkStage::Reading(bound) if bound == ticket => {
-                talk.stage = TalkStage::Idle { since: now };
-                true
-            }
-            TalkStage::Opening(_)
-            | TalkStage::Idle { .. }
-            | TalkStage::Reading(_)
-            | TalkStage::Busy(_)
-            | TalkStage::Closing => false,
-        });
-        if freed == Some(true) {
+        let Some(stage) = self.conversations.get(&id).map(|talk| talk.stage) else { return };
+        if stage == TalkStage::Reading(ticket) {
+            self.change(id, |talk, now| talk.stage = TalkStage::Idle { since: now });
             self.restless.push(id);
+        } else if stage == TalkStage::Opening(Some(ticket)) {
+            self.change(id, |talk, _| talk.stage = TalkStage::Opening(None));
+            if self.take_back(|action| matches!(action, Action::Open { conversation, .. } if *conversation == id)) {
+                self.conversation_ended(id, None);
+            }
         }
     }
 }

@@ -1,0 +1,17 @@
+//! Tests of the dispatcher together with the limit owner, by concern.
+
+mod world;
+
+mod choosing;
+
+mod conversations;
+
+mod waiting;
+
+mod outcomes;
+
+mod bodies;
+
+mod shards;
+
+mod random;

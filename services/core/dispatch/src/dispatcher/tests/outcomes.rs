@@ -1,0 +1,118 @@
+//! What an attempt comes to.
+
+use std::time::Duration;
+
+use postrider_model::{Class, Move, Outcome, WaitReason};
+
+use super::world::{World, reply};
+use crate::dispatcher::{AttemptResult, Fact, Ticket};
+
+fn refused(code: u16) -> AttemptResult {
+    AttemptResult::Refused(reply(code))
+}
+
+fn tried(world: &mut World, recipients: u32, result: impl Fn(u32) -> AttemptResult) -> Ticket {
+    let mut entry = world.entry(Class::Transactional, "acme", "google");
+    entry.pending = (0..recipients).collect();
+    world.arrive(entry);
+    let (conversation, _) = world.opened().unwrap();
+    world.greet(conversation);
+    let (_, ticket) = world.transmission().unwrap();
+    world.attempted(conversation, ticket, result);
+    ticket
+}
+
+#[test]
+fn each_recipient_has_its_own_outcome_and_the_deferred_go_on() {
+    let mut world = World::simple();
+    let ticket = tried(&mut world, 3, |index| match index {
+        0 => AttemptResult::Delivered(reply(250)),
+        1 => refused(451),
+        _ => refused(550),
+    });
+    assert_eq!(world.outcomes(ticket), [Outcome::Delivered, Outcome::Deferred, Outcome::Bounced]);
+    match &world.mails[&ticket].plan.as_ref().unwrap().next {
+        Move::Tier { reason, attempt, pending, last_reply, .. } => {
+            assert_eq!((*reason, *attempt, pending.as_slice()), (WaitReason::Retry, 1, &[1][..]));
+            assert_eq!(last_reply, &Some(reply(451)));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_message_that_is_delivered_to_all_is_finished() {
+    let mut world = World::simple();
+    let ticket = tried(&mut world, 2, |_| AttemptResult::Delivered(reply(250)));
+    assert_eq!(world.mails[&ticket].plan.as_ref().unwrap().next, Move::Finished);
+}
+
+#[test]
+fn the_first_retry_comes_after_one_or_five_minutes() {
+    let mut world = World::simple();
+    let ticket = tried(&mut world, 1, |_| refused(451));
+    let (reason, wait, attempted) = world.moved(ticket).unwrap();
+    assert_eq!((reason, attempted), (WaitReason::Retry, true));
+    assert!([60, 300].contains(&wait), "{wait}");
+}
+
+#[test]
+fn a_thousand_temporary_failures_make_no_permanent_one() {
+    let mut world = World::simple();
+    let mut entry = world.entry(Class::Bulk, "acme", "google");
+    entry.attempt = 1_000;
+    let ticket = world.arrive(entry);
+    let (conversation, _) = world.opened().unwrap();
+    world.greet(conversation);
+    world.transmission().unwrap();
+    world.attempted(conversation, ticket, |_| refused(451));
+    assert_eq!(world.outcomes(ticket), [Outcome::Deferred]);
+}
+
+#[test]
+fn a_temporary_failure_with_no_turn_left_expires() {
+    let mut world = World::simple();
+    let mut entry = world.entry(Class::Bulk, "acme", "google");
+    entry.expiry = world.now.after(Duration::from_secs(50));
+    let ticket = world.arrive(entry);
+    let (conversation, _) = world.opened().unwrap();
+    world.greet(conversation);
+    world.transmission().unwrap();
+    world.attempted(conversation, ticket, |_| refused(451));
+    assert_eq!(world.outcomes(ticket), [Outcome::Expired]);
+}
+
+#[test]
+fn a_domain_that_does_not_exist_bounces_without_a_conversation() {
+    let mut world = World::simple();
+    let ticket = world.bulk("acme", "nowhere.example");
+    let result = AttemptResult::Unresolvable { permanent: true, reply: reply(550) };
+    world.fact(Fact::Unresolvable { ticket, results: vec![(0, result)] });
+    assert_eq!(world.outcomes(ticket), [Outcome::Bounced]);
+}
+
+#[test]
+fn a_body_that_is_gone_sends_the_envelope_to_the_dead_letters() {
+    let mut world = World::simple();
+    let ticket = world.bulk("acme", "google");
+    world.fact(Fact::BodyMissing { ticket });
+    assert_eq!(world.outcomes(ticket), [Outcome::Dead]);
+    let next = &world.mails[&ticket].plan.as_ref().unwrap().next;
+    assert_eq!(next, &Move::Dead { reason: "body-lost".to_owned() });
+}
+
+#[test]
+fn a_damaged_body_found_in_the_conversation_does_not_stop_it() {
+    let mut world = World::simple();
+    let damaged = world.bulk("acme", "google");
+    let (conversation, _) = world.opened().unwrap();
+    world.greet(conversation);
+    world.transmission().unwrap();
+    world.links.get_mut(&conversation).unwrap().carries = None;
+    world.mails.get_mut(&damaged).unwrap().in_flight = None;
+    world.fact(Fact::BodyMissing { ticket: damaged });
+    assert_eq!(world.outcomes(damaged), [Outcome::Dead]);
+    world.fact(Fact::Ready(conversation));
+    let next = world.bulk("acme", "google");
+    assert_eq!(world.transmission(), Some((conversation, next)));
+}

@@ -1,0 +1,59 @@
+//! Shards that come and go.
+
+use postrider_model::{Class, Outcome};
+
+use super::world::{BULK, World, reply};
+use crate::dispatcher::{Action, AttemptResult, Fact};
+
+#[test]
+fn a_released_shard_gives_back_what_has_not_begun_and_finishes_the_rest() {
+    let mut world = World::simple();
+    let begun = world.bulk("acme", "google");
+    let (conversation, _) = world.opened().unwrap();
+    world.greet(conversation);
+    let others: Vec<_> = (0..5).map(|_| world.bulk("acme", "google")).collect();
+    world.perform_dull();
+    world.fact(Fact::ShardReleasing(BULK));
+    assert!(others.iter().all(|ticket| world.mails[ticket].handed_back));
+    assert_eq!((world.dispatcher.room(BULK), world.dispatcher.held(BULK)), (0, 1));
+    world.attempted(conversation, begun, |_| AttemptResult::Delivered(reply(250)));
+    assert_eq!(world.outcomes(begun), [Outcome::Delivered]);
+    world.perform_dull();
+    assert_eq!(world.dispatcher.held(BULK), 0);
+}
+
+#[test]
+fn what_arrives_for_a_shard_that_is_not_ours_goes_back() {
+    let mut world = World::simple();
+    world.fact(Fact::ShardReleasing(BULK));
+    let ticket = world.bulk("acme", "google");
+    assert!(world.mails[&ticket].handed_back);
+}
+
+#[test]
+fn a_lost_shard_is_forgotten_and_what_carries_it_is_closed() {
+    let mut world = World::simple();
+    for _ in 0..5 {
+        world.bulk("acme", "google");
+    }
+    let (conversation, _) = world.opened().unwrap();
+    world.greet(conversation);
+    world.perform_dull();
+    world.todo.clear();
+    world.forget_shard(BULK);
+    let about_mail = world.todo.iter().filter(|action| action.about().is_some()).count();
+    assert_eq!(about_mail, 0);
+    assert!(world.todo.contains(&Action::Close(conversation)));
+    assert_eq!(world.dispatcher.held(BULK), 0);
+}
+
+#[test]
+fn the_same_stay_of_a_part_is_held_once() {
+    let mut world = World::simple();
+    let first = world.entry(Class::Bulk, "acme", "google");
+    let mut second = world.entry(Class::Bulk, "acme", "google");
+    second.id = first.id;
+    world.arrive(first);
+    let second = world.arrive(second);
+    assert!(world.mails[&second].handed_back);
+}
