@@ -20,6 +20,8 @@ mod e2e {
 
     mod backup_server;
 
+    mod exchangers;
+
     mod dkim;
 
     mod bad_input;
