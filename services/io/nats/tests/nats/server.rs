@@ -21,9 +21,34 @@ pub struct Server {
 impl Server {
     pub fn start() -> Self {
         let directory = TempDir::new().unwrap();
-        let mut child = spawn(directory.path(), "-1");
-        let port = port(&mut child, directory.path());
-        Self { child, directory, port }
+        let child = spawn(directory.path(), "-1");
+        let mut server = Self { child, directory, port: 0 };
+        server.port = server.chosen_port();
+        server
+    }
+
+    /// The server writes its port into `<program>_<pid>.ports` once it listens.
+    fn chosen_port(&mut self) -> u16 {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let files = std::fs::read_dir(self.directory.path()).unwrap().map(|file| file.unwrap().path());
+            let text = files.filter(|file| file.extension().is_some_and(|extension| extension == "ports"));
+            let text: String = text.map(|file| std::fs::read_to_string(file).unwrap_or_default()).collect();
+            let digits = text.split("nats://127.0.0.1:").nth(1).map(|rest| rest.split('"').next().unwrap_or_default());
+            if let Some(port) = digits.and_then(|digits| digits.parse().ok()) {
+                return port;
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                self.break_off(&format!("ended with {status}"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.break_off("wrote no port");
+    }
+
+    fn break_off(&self, why: &str) -> ! {
+        let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        panic!("nats-server {why}:\n{log}");
     }
 
     pub fn url(&self) -> String {
@@ -80,29 +105,6 @@ fn spawn(directory: &Path, port: &str) -> Child {
         .stderr(log)
         .spawn()
         .unwrap()
-}
-
-/// The server writes its port into `nats-server_<pid>.ports` once it listens.
-fn port(child: &mut Child, directory: &Path) -> u16 {
-    let file = directory.join(format!("nats-server_{}.ports", child.id()));
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        let digits = text.split("nats://127.0.0.1:").nth(1).map(|rest| rest.split('"').next().unwrap_or_default());
-        if let Some(port) = digits.and_then(|digits| digits.parse().ok()) {
-            return port;
-        }
-        if let Some(status) = child.try_wait().unwrap() {
-            break_off(directory, &format!("ended with {status}"));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    break_off(directory, "wrote no port");
-}
-
-fn break_off(directory: &Path, why: &str) -> ! {
-    let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
-    panic!("nats-server {why}:\n{log}");
 }
 
 fn program() -> PathBuf {
