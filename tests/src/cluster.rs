@@ -47,10 +47,14 @@ pub struct Ready {
     pub pids: Value,
 }
 
+/// How often a cluster is started that finds a port taken.
+const MOST_STARTS: usize = 4;
+
 /// How a cluster is to be started.
 #[derive(Clone, Debug)]
 pub struct Plan {
     folder: Arc<TempDir>,
+    port_base: u16,
     arguments: Vec<String>,
     config: String,
 }
@@ -63,9 +67,17 @@ impl Plan {
     pub fn new() -> Result<Self> {
         Ok(Self {
             folder: Arc::new(tempfile::Builder::new().prefix("postrider-").tempdir()?),
-            arguments: ["--port-base", "0"].map(str::to_owned).to_vec(),
+            port_base: 0,
+            arguments: Vec::new(),
             config: String::new(),
         })
+    }
+
+    /// Ports from this one instead of free ones.
+    #[must_use]
+    pub fn port_base(mut self, base: u16) -> Self {
+        self.port_base = base;
+        self
     }
 
     /// A further argument of `postrider up`.
@@ -111,7 +123,7 @@ impl Plan {
     /// If the program, nats-server or the configuration file is missing.
     pub fn command(&self) -> Result<Command> {
         let mut command = Command::new(place::program()?);
-        command.arg("up").args(&self.arguments);
+        command.arg("up").args(["--port-base", &self.port_base.to_string()]).args(&self.arguments);
         command.arg("--data").arg(self.folder().join("data"));
         command.arg("--ready-file").arg(self.ready_file());
         if !self.config.is_empty() {
@@ -124,14 +136,30 @@ impl Plan {
         Ok(command)
     }
 
-    /// Starts `postrider up`, waits until it is ready or has ended.
+    /// Starts `postrider up`, waits until it is ready or has ended. A port that was free when it was chosen may be taken
+    /// by the time it is bound, where many tests start clusters at once: then it is started again.
     ///
     /// # Errors
     /// If it ends before it is ready; the error holds what it wrote.
     pub fn start(&self) -> Result<Cluster> {
+        let mut last = self.start_once();
+        for _ in 1..MOST_STARTS {
+            match &last {
+                Err(error) if self.port_base == 0 && error.to_string().contains("Address already in use") => {
+                    last = self.start_once();
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
+        last
+    }
+
+    fn start_once(&self) -> Result<Cluster> {
         let ready_file = self.ready_file();
-        if ready_file.exists() {
-            std::fs::remove_file(&ready_file)?;
+        for old in [&ready_file, &self.log()] {
+            if old.exists() {
+                std::fs::remove_file(old)?;
+            }
         }
         let mut process = Process::start("postrider up", &mut self.command()?, &self.log())?;
         let text = wait::until("the ready file", || {
@@ -139,8 +167,7 @@ impl Plan {
                 bail!("postrider up ended with {status}:\n{}", process.output());
             }
             Ok(std::fs::read_to_string(&ready_file).ok().filter(|text| text.trim_end().ends_with('}')))
-        })
-        .with_context(|| process.output())?;
+        })?;
         let ready: Ready = serde_json::from_str(&text).with_context(|| format!("the ready file holds {text}"))?;
         std::fs::write(self.token_file(), &ready.token)?;
         Ok(Cluster { process, ready, plan: self.clone() })
@@ -151,7 +178,8 @@ impl Plan {
     /// # Errors
     /// If it does not end.
     pub fn fails(&self) -> Result<(ExitStatus, String)> {
-        let mut process = Process::start("postrider up", &mut self.command()?, &self.log())?;
+        let log = self.folder().join("refused.log");
+        let mut process = Process::start("postrider up", self.command()?.env_remove("RUST_LOG"), &log)?;
         let status = process.wait()?;
         Ok((status, process.output()))
     }

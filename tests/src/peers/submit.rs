@@ -159,6 +159,8 @@ pub fn nodemailer(account: &Account, mail: &Mail) -> Result<String> {
 /// If it does not run.
 pub fn swaks(account: &Account, mail: &Mail) -> Result<String> {
     let file = message_file(mail)?;
+    // It puts the end of the last line there itself.
+    std::fs::write(file.path(), mail.message.strip_suffix(b"\r\n").unwrap_or(&mail.message))?;
     let mut command = Command::new("swaks");
     command.args(["--server", &account.server.ip().to_string(), "--port", &account.server.port().to_string()]);
     match account.security {

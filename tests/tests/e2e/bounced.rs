@@ -9,13 +9,23 @@ use postrider_tests::provider::Provider;
 fn a_refused_recipient_bounces_with_the_reply_that_refused_it() -> Result<()> {
     let provider = Provider::start(&[])?;
     let cluster = Plan::new()?.route("*", provider.address).start()?;
-    let to = ["alice@example.net", "refuse@example.net", "refuse-552@example.net"];
+    let to = ["alice@example.net", "refuse@example.net", "refuse-553@example.net"];
     let id = cluster.submit(&Mail::new(&cluster.sender("news"), &to, "refused"))?;
     let life = cluster.end_of(&id)?;
     let expected =
-        [("alice@example.net", "delivered"), ("refuse-552@example.net", "bounced"), ("refuse@example.net", "bounced")];
+        [("alice@example.net", "delivered"), ("refuse-553@example.net", "bounced"), ("refuse@example.net", "bounced")];
     assert_eq!(life.recipients(), expected.map(|(who, what)| (who.to_owned(), what.to_owned())));
     assert!(life.reply("refuse@example.net").starts_with("550 5.1.1 no such user"), "{life:?}");
+    Ok(())
+}
+
+#[test]
+fn a_552_to_a_recipient_is_no_bounce() -> Result<()> {
+    // RFC 5321 section 4.5.3.1.10: too many recipients, said with the code of old.
+    let provider = Provider::start(&[])?;
+    let cluster = Plan::new()?.route("*", provider.address).start()?;
+    let id = cluster.submit(&Mail::new(&cluster.sender("news"), &["refuse-552@example.net"], "552"))?;
+    assert_eq!(cluster.deferred(&id)?.events(), ["deferred"]);
     Ok(())
 }
 

@@ -22,7 +22,7 @@ fn a_port_that_is_taken_is_named_with_the_flag_that_chooses_others() -> Result<(
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = taken.local_addr()?.port();
     let base = port - 587;
-    let plan = Plan::new()?.with(&["--port-base", &base.to_string()]);
+    let plan = Plan::new()?.port_base(base);
     let (status, said) = plan.fails()?;
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains(&port.to_string()) && said.contains("--port-base"), "{said}");

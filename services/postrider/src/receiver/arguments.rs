@@ -5,12 +5,34 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::process::ProcessConfig;
+
 use super::{Flavour, Misbehaviour, ReceiverConfig};
+
+/// What a recipient's name does, for the help; the whole table stands at the top of the module `receiver`.
+const NAMES: &str = "\
+What a recipient's name does, whatever the domain, up to a '+':
+  refuse, refuse-552           550 5.1.1 to RCPT, or the code named
+  refuse-data                  554 5.7.1 to the end of the data
+  defer                        451 4.7.1 to RCPT, always
+  defer2                       451 twice for this sender and recipient, then accepts
+  defer-data, defer2-data      the same to the end of the data (defer2-data: for this recipient and message)
+  busy                         421 4.3.2 to RCPT, and closes
+  delay-3                      the reply to the end of the data comes 3 seconds late
+  drip, drip-50                replies come a byte a second, or a byte in 50 ms
+  hang, hang-data              RCPT, or the end of the data, is never answered
+  disconnect-PHASE             drops at mail, rcpt, data, body, end, or right after the last reply (after)
+  every other                  accepts
+
+Examples:
+  postrider receiver --listen 127.0.0.1:2526 --ledger ledger.ndjson
+  postrider receiver --flavour gmail --messages-per-minute 100 --connections 5";
 
 /// Arguments of `postrider receiver`.
 #[derive(Clone, Debug, Default, Args)]
+#[command(after_help = NAMES)]
 pub struct ReceiverArguments {
-    /// Configuration file (TOML); the flags below override it.
+    /// Configuration file (TOML) with a table [receiver]; the flags below override it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to listen [default: 127.0.0.1:2026]; port 0 takes a free one.
@@ -55,7 +77,7 @@ impl ReceiverArguments {
     /// If the configuration file is refused.
     pub fn into_config(self) -> anyhow::Result<ReceiverConfig> {
         let mut config: ReceiverConfig = match &self.config {
-            Some(path) => postrider_runtime::load_config(path, "POSTRIDER")?,
+            Some(path) => ProcessConfig::load(path)?.receiver,
             None => ReceiverConfig::default(),
         };
         let limits = &mut config.limits;
