@@ -32,6 +32,9 @@ const MOST_SHOWN: usize = 100_000;
 /// How long a batch of a followed tail may wait for more to come.
 const GATHER: Duration = Duration::from_millis(50);
 
+/// The clock of another process may be ahead of ours by so much: what it has recorded until now is wanted too.
+pub(crate) const AHEAD: Duration = Duration::from_secs(1);
+
 type Batches = Pin<Box<dyn Stream<Item = Result<api::EventBatch, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -60,7 +63,7 @@ async fn tail(api: &Api, request: api::TailEventsRequest) -> Result<Batches, Sta
     let now = clock::now();
     let limit = usize::try_from(request.limit).unwrap_or(MOST_SHOWN).min(MOST_SHOWN);
     let limit = if limit == 0 { SHOWN } else { limit };
-    let scan = api.spool.scan_events(since.unwrap_or_else(|| now.before(TAIL)), now, &[]);
+    let scan = api.spool.scan_events(since.unwrap_or_else(|| now.before(TAIL)), now.after(AHEAD), &[]);
     let mut export = Export::new(scan, filter);
     let mut latest = VecDeque::new();
     while let Some(events) = export.batch().await? {
@@ -80,7 +83,7 @@ async fn tail(api: &Api, request: api::TailEventsRequest) -> Result<Batches, Sta
 fn export(api: &Api, request: api::ExportEventsRequest) -> Result<Batches, Status> {
     let filter = EventFilter::parse(request.filter)?;
     let since = moment("since", request.since.as_ref())?.unwrap_or_default();
-    let until = moment("until", request.until.as_ref())?.unwrap_or_else(clock::now);
+    let until = moment("until", request.until.as_ref())?.unwrap_or_else(|| clock::now().after(AHEAD));
     if until < since {
         return Err(Status::invalid_argument(format!("until {until} is before since {since}")));
     }

@@ -11,7 +11,7 @@ use postrider_runtime::clock;
 use tonic::{Request, Response, Status};
 
 use crate::api::Api;
-use crate::events::{Export, broken};
+use crate::events::{AHEAD, Export, broken};
 use crate::flat::EventFilter;
 use crate::life::{Known, life};
 use crate::queue::ask;
@@ -87,7 +87,7 @@ async fn by_header(
 ) -> Result<BTreeMap<MessageId, Vec<Record>>, Status> {
     let mut found: BTreeMap<MessageId, Vec<Record>> = BTreeMap::new();
     let mut count = 0;
-    let mut scan = api.spool.scan_events(since, now.after(SKEW), &[]);
+    let mut scan = api.spool.scan_events(since, now.after(AHEAD), &[]);
     while let Some(record) = scan.next().await.map_err(|error| broken(&error))? {
         if record.header_message_id != header || count >= MOST_RECORDS {
             continue;
@@ -138,7 +138,7 @@ async fn find(api: &Api, request: &api::FindMessagesRequest) -> Result<api::Find
     let tenant: Option<TenantId> = optional("tenant", &request.tenant)?;
     let now = clock::now();
     let since = moment("since", request.since.as_ref())?.unwrap_or_else(|| now.before(KEPT));
-    let until = moment("until", request.until.as_ref())?.unwrap_or_else(|| now.after(SKEW));
+    let until = moment("until", request.until.as_ref())?.unwrap_or_else(|| now.after(AHEAD));
     let limit = usize::try_from(request.limit).unwrap_or(MOST_FOUND).min(MOST_FOUND);
     let limit = if limit == 0 { FOUND } else { limit };
     let mut export = Export::new(api.spool.scan_events(since, until, &[]), EventFilter::to(to, tenant));
