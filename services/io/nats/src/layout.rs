@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, pull};
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, KeyValueErrorKind};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -54,7 +54,7 @@ pub enum LayoutError {
     /// JetStream refuses to make it.
     #[error("JetStream refuses {what} {name}: {why}")]
     Refused {
-        /// `stream`, `consumer` or `bucket`.
+        /// `stream` or `consumer`.
         what: &'static str,
         /// Its name.
         name: String,
@@ -117,7 +117,7 @@ pub(crate) async fn ensure(
 
 async fn ensure_once(context: &Context, config: &NatsConfig, wish: ShardLayout) -> Result<ShardLayout, Trouble> {
     for bucket in settings::buckets(config) {
-        ensure_bucket(context, bucket).await?;
+        ensure_stream(context, bucket).await?;
     }
     let layout = recorded_layout(context, wish).await?;
     if layout != wish {
@@ -151,23 +151,6 @@ async fn recorded_layout(context: &Context, wish: ShardLayout) -> Result<ShardLa
     }
 }
 
-async fn ensure_bucket(context: &Context, wanted: async_nats::jetstream::kv::Config) -> Result<(), Trouble> {
-    let name = wanted.bucket.clone();
-    match context.get_key_value(&name).await {
-        Ok(found) => {
-            let is = &found.stream.cached_info().config;
-            return compare::bucket(&name, is, &wanted).map_err(Trouble::Final);
-        }
-        Err(error) if error.kind() == KeyValueErrorKind::GetBucket => {}
-        Err(error) => return Err(Trouble::Passing(error.to_string())),
-    }
-    // The bucket may be missing, or JetStream silent: creating says which.
-    match context.create_key_value(wanted).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Trouble::Passing(format!("bucket {name}: {}", chain(&error)))),
-    }
-}
-
 async fn ensure_stream(context: &Context, wanted: Config) -> Result<Stream, Trouble> {
     match context.get_stream(&wanted.name).await {
         Ok(found) => return check_stream(context, found, wanted).await,
@@ -185,9 +168,7 @@ async fn ensure_stream(context: &Context, wanted: Config) -> Result<Stream, Trou
         }
         Err(error) => Err(match error.kind() {
             CreateStreamErrorKind::JetStream(error) => match error.error_code() {
-                ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::INSUFFICIENT_RESOURCES => {
-                    LayoutError::NoRoom { name, bytes }.into()
-                }
+                code if is_no_room(code) => LayoutError::NoRoom { name, bytes }.into(),
                 // Another process was first: the next round compares.
                 ErrorCode::STREAM_NAME_EXIST => Trouble::Passing(error.to_string()),
                 _ if (500..600).contains(&error.code()) && error.code() != 500 => Trouble::Passing(error.to_string()),
@@ -209,17 +190,16 @@ async fn check_stream(context: &Context, found: Stream, wanted: Config) -> Resul
     match context.update_stream(&changed).await {
         Ok(_) => Ok(found),
         Err(error) => Err(match error.kind() {
-            CreateStreamErrorKind::JetStream(error)
-                if matches!(
-                    error.error_code(),
-                    ErrorCode::STORAGE_RESOURCES_EXCEEDED | ErrorCode::INSUFFICIENT_RESOURCES
-                ) =>
-            {
+            CreateStreamErrorKind::JetStream(error) if is_no_room(error.error_code()) => {
                 LayoutError::NoRoom { name: wanted.name, bytes: wanted.max_bytes }.into()
             }
             other => LayoutError::Refused { what: "stream", name: wanted.name, why: other.to_string() }.into(),
         }),
     }
+}
+
+fn is_no_room(code: ErrorCode) -> bool {
+    [ErrorCode::STORAGE_RESOURCES_EXCEEDED, ErrorCode::INSUFFICIENT_RESOURCES].contains(&code)
 }
 
 async fn ensure_consumers(made: &Stream, stream_name: &str, wanted: Vec<pull::Config>) -> Result<(), Trouble> {
@@ -267,12 +247,5 @@ pub(crate) async fn restore_consumer(context: &Context, stream: &str, wanted: pu
         Ok(()) => Ok(()),
         Err(Trouble::Final(error)) => Err(error.to_string()),
         Err(Trouble::Passing(why)) => Err(why),
-    }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

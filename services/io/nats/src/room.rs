@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use crate::subject::StreamName;
 
-const REFRESH: Duration = Duration::from_secs(1);
+/// How often to look.
+pub(crate) const REFRESH: Duration = Duration::from_secs(1);
 
 /// What is known now.
 #[derive(Default)]
@@ -108,12 +109,4 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
 #[allow(clippy::cast_precision_loss, reason = "a share of 0 to 1 needs no exact bytes")]
 fn share(used: u64, limit: i64) -> f64 {
     if limit <= 0 { 0.0 } else { used as f64 / limit as f64 }
-}
-
-/// Asks for ever.
-pub(crate) async fn watch(context: Context, layout: ShardLayout, room: std::sync::Arc<Room>) {
-    loop {
-        tokio::time::sleep(REFRESH).await;
-        look(&context, &layout, &room).await;
-    }
 }

@@ -44,7 +44,7 @@ struct Inner {
     delays: TierDelays,
     generation: watch::Receiver<u64>,
     room: Arc<Room>,
-    _watch_room: AbortOnDropHandle<()>,
+    _upkeep: AbortOnDropHandle<()>,
 }
 
 impl Spool {
@@ -62,7 +62,14 @@ impl Spool {
         let layout = layout::ensure(&context, config, layout_if_first).await?;
         let room = Arc::new(Room::default());
         room::look(&context, &layout, &room).await;
-        let watch_room = AbortOnDropHandle::new(tokio::spawn(room::watch(context.clone(), layout, Arc::clone(&room))));
+        let upkeep = Upkeep {
+            context: context.clone(),
+            config: config.clone(),
+            layout,
+            room: Arc::clone(&room),
+            reconnects: connection.generation.clone(),
+        };
+        let upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep.run()));
         Ok(Self {
             inner: Arc::new(Inner {
                 client: connection.client,
@@ -72,7 +79,7 @@ impl Spool {
                 delays: config.tier_delays(),
                 generation: connection.generation,
                 room,
-                _watch_room: watch_room,
+                _upkeep: upkeep,
             }),
         })
     }
@@ -135,6 +142,34 @@ impl Spool {
     /// How long a publish or an acknowledgement is tried again.
     pub fn publish_budget(&self) -> Duration {
         self.inner.config.publish_budget()
+    }
+}
+
+/// What goes on beside everything else, for as long as the spool lives.
+struct Upkeep {
+    context: Context,
+    config: NatsConfig,
+    layout: ShardLayout,
+    room: Arc<Room>,
+    reconnects: watch::Receiver<u64>,
+}
+
+impl Upkeep {
+    /// Looks how full the streams are. After a reconnect makes again what a restarted server forgot: without its consumer
+    /// an acknowledgement is answered by nobody.
+    async fn run(mut self) {
+        self.reconnects.mark_unchanged();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(room::REFRESH) => {}
+                Ok(()) = self.reconnects.changed() => {
+                    if let Err(error) = layout::ensure(&self.context, &self.config, self.layout).await {
+                        tracing::error!(%error, "the streams are not as they were");
+                    }
+                }
+            }
+            room::look(&self.context, &self.layout, &self.room).await;
+        }
     }
 }
 

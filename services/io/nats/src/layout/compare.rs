@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 
 use async_nats::jetstream::consumer::{self, pull};
-use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::Config;
 
 use super::LayoutError;
@@ -51,6 +50,8 @@ pub(super) fn stream(is: &Config, should: &Config) -> Result<(), LayoutError> {
     compare.same("duplicate_window", &is.duplicate_window, &should.duplicate_window)?;
     // Without `allow_direct` bodies would not be found; with it where we did not ask nothing is lost.
     compare.same("allow_direct", &(is.allow_direct || !should.allow_direct), &true)?;
+    compare.same("allow_msg_ttl", &is.allow_message_ttl, &should.allow_message_ttl)?;
+    compare.same("subject_delete_marker_ttl", &is.subject_delete_marker_ttl, &should.subject_delete_marker_ttl)?;
     compare.same("sealed", &is.sealed, &false)
 }
 
@@ -69,13 +70,4 @@ pub(super) fn consumer(name: &str, is: &consumer::Config, should: &pull::Config)
     compare.same("max_deliver", &is.max_deliver, &should.max_deliver)?;
     compare.same("mem_storage", &is.memory_storage, &should.memory_storage)?;
     compare.same("headers_only", &is.headers_only, &should.headers_only)
-}
-
-pub(super) fn bucket(name: &str, is: &Config, should: &kv::Config) -> Result<(), LayoutError> {
-    let compare = Comparison { what: "bucket", name: name.to_owned(), hint: STREAM_HINT };
-    compare.same("history", &is.max_messages_per_subject, &should.history)?;
-    compare.same("storage", &is.storage, &should.storage)?;
-    compare.same("replicas", &is.num_replicas, &should.num_replicas)?;
-    compare.same("max_age", &is.max_age, &should.max_age)?;
-    compare.same("limit_marker_ttl", &is.subject_delete_marker_ttl, &should.limit_markers)
 }

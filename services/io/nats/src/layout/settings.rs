@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use postrider_model::{Class, ShardLayout, Tier};
 
@@ -188,17 +187,29 @@ fn consumer(which: &Consumer) -> pull::Config {
     }
 }
 
-pub(crate) fn buckets(config: &NatsConfig) -> Vec<kv::Config> {
-    let bucket = |name: &str, history: i64, limit_markers: Option<Duration>| kv::Config {
-        bucket: name.to_owned(),
-        history,
-        max_bytes: bytes(config, share::BUCKETS, 2),
+/// Key-value buckets are streams too: one subject a key, the last values of each.
+pub(crate) fn buckets(config: &NatsConfig) -> Vec<Config> {
+    let bucket = |name: &str, history: i64| Config {
+        name: format!("KV_{name}"),
+        subjects: vec![format!("$KV.{name}.>")],
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
         storage: StorageType::File,
         num_replicas: config.replicas,
-        limit_markers,
-        ..kv::Config::default()
+        duplicate_window: REPEATS,
+        max_bytes: bytes(config, share::BUCKETS, 2),
+        max_messages: -1,
+        max_messages_per_subject: history,
+        max_consumers: -1,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        ..Config::default()
     };
-    vec![bucket(bucket::CONFIG, 5, None), bucket(bucket::LEASE, 1, Some(MEMBER_TTL))]
+    // A member that runs out leaves a marker, so that watchers hear of it.
+    let lease =
+        Config { allow_message_ttl: true, subject_delete_marker_ttl: Some(MEMBER_TTL), ..bucket(bucket::LEASE, 1) };
+    vec![bucket(bucket::CONFIG, 5), lease]
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ async fn a_scan_keeps_to_its_time_and_its_order() {
     let server = Server::start();
     let spool = Spool::open(&server.config(), "test", ShardLayout::CLUSTER).await.unwrap();
     let now = spool.server_now();
-    let at = |seconds: u64| now.before(Duration::from_secs(100)).after(Duration::from_secs(seconds));
+    let at = |seconds: u64| now.before(Duration::from_secs(50)).after(Duration::from_secs(seconds));
     for (shard_name, seconds) in [("b00", 10), ("b01", 20), ("b00", 30), ("b01", 40)] {
         let shard = shard(shard_name);
         spool.publish_events(shard, &[record(seconds, shard, at(seconds))]).await.unwrap();
