@@ -10,7 +10,7 @@ pub fn heading() -> String {
     format!("{:<20}  {:<9}  {:<36}  {:<28}  {}\n", "TIME", "EVENT", "MESSAGE", "RECIPIENT", "WHAT")
 }
 
-/// The line; its end is cut to `width`.
+/// The line; a long reply at its end is cut to two lines of a terminal that is `width` wide.
 pub fn line(event: &Event, width: Option<usize>) -> String {
     let recipient = if event.recipient.is_empty() { "-" } else { &event.recipient };
     let line = format!(
@@ -24,7 +24,7 @@ pub fn line(event: &Event, width: Option<usize>) -> String {
     let line = printable(&line);
     let mut line: String = match width {
         // Only the words at the end give way: time, event, message and recipient are always whole.
-        Some(width) => line.chars().take(width.max(120)).collect(),
+        Some(width) => line.chars().take(2 * width).collect(),
         None => line,
     };
     line.truncate(line.trim_end().len());
