@@ -16,8 +16,13 @@ use tokio::sync::watch;
 pub struct Finisher {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     cluster_key: Arc<ClusterKey>,
-    // One signer for each domain, with the key it was made from.
-    signers: Arc<Mutex<HashMap<Domain, (DkimKey, Arc<Signer>)>>>,
+    signers: Arc<Mutex<HashMap<Domain, Made>>>,
+}
+
+/// A signer, and the key it was made from.
+struct Made {
+    key: DkimKey,
+    signer: Arc<Signer>,
 }
 
 impl Finisher {
@@ -56,14 +61,14 @@ impl Finisher {
 
     fn signer(&self, domain: &Domain, key: &DkimKey) -> anyhow::Result<Arc<Signer>> {
         let mut signers = self.signers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made_from, signer)) = signers.get(domain)
-            && made_from == key
+        if let Some(made) = signers.get(domain)
+            && made.key == *key
         {
-            return Ok(Arc::clone(signer));
+            return Ok(Arc::clone(&made.signer));
         }
         let private = self.cluster_key.open("dkim", &key.sealed_key)?;
         let signer = Arc::new(Signer::from_pkcs8_or_pem(domain, &key.selector, &private)?);
-        signers.insert(domain.clone(), (key.clone(), Arc::clone(&signer)));
+        signers.insert(domain.clone(), Made { key: key.clone(), signer: Arc::clone(&signer) });
         Ok(signer)
     }
 }

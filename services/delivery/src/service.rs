@@ -101,7 +101,7 @@ impl Delivery {
         };
         let seed = u64::from_be_bytes(random::bytes());
         let dispatcher = Dispatcher::new(config.dispatcher(with.spool.tier_delays()), seed);
-        let (worker, inputs) = Worker::new(dispatcher, tools.clone(), seed);
+        let (worker, inputs) = Worker::prepare(dispatcher, tools.clone(), seed);
         Ok(Self {
             config,
             spool: with.spool,

@@ -122,7 +122,7 @@ const BATCH: usize = 256;
 
 impl Worker {
     /// A worker that owns nothing yet, and where to reach it.
-    pub fn new(dispatcher: Dispatcher, tools: Tools, seed: u64) -> (WorkerTask, mpsc::Sender<Input>) {
+    pub fn prepare(dispatcher: Dispatcher, tools: Tools, seed: u64) -> (WorkerTask, mpsc::Sender<Input>) {
         let (inputs, input_receiver) = mpsc::channel(4096);
         let (reports, report_receiver) = mpsc::channel(4096);
         let worker = Self {

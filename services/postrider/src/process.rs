@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::receiver::ReceiverConfig;
 
 /// A configuration file. One file may serve all processes of a cluster: each reads the tables that concern it.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessConfig {
     /// `[log]`: format and filter.
@@ -41,21 +41,6 @@ pub struct ProcessConfig {
     pub control: Option<ControlConfig>,
     /// `[receiver]`.
     pub receiver: ReceiverConfig,
-}
-
-impl Default for ProcessConfig {
-    fn default() -> Self {
-        Self {
-            log: LogConfig::default(),
-            metrics: MetricsConfig::default(),
-            cluster: ClusterConfig::default(),
-            nats: NatsConfig::default(),
-            ingress: None,
-            delivery: DeliveryConfig::default(),
-            control: None,
-            receiver: ReceiverConfig::default(),
-        }
-    }
 }
 
 /// `[metrics]`.

@@ -57,35 +57,43 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     let secrets = store.secrets()?;
     let program = nats_server::find().await?;
     let mut nats = NatsServer::start(&program, &store.path, ports.nats, args.durability).await?;
-    let nats_pid = nats.pid;
-    let started = CancellationToken::new();
+    let ground = Ground { args, store, ports, secrets, nats_pid: nats.pid };
+    let signals = Signals { stop, started: CancellationToken::new() };
     let served = tokio::select! {
-        served = serve(&args, config, &store, &ports, secrets, nats_pid, &stop, &started) => served,
-        () = stopped_before(&started, &stop) => Ok(()),
-        () = nats.ended() => Err(anyhow::anyhow!("nats-server ended; its log is {}", store.file("nats.log").display())),
+        served = serve(&ground, config, &signals) => served,
+        () = stopped_before(&signals) => Ok(()),
+        ended = nats.keep() => ended,
     };
     nats.stop().await;
     served
 }
 
+/// What this start stands on.
+struct Ground {
+    args: UpArgs,
+    store: Store,
+    ports: Ports,
+    secrets: Secrets,
+    nats_pid: u32,
+}
+
+/// A stop is asked for; everything was started.
+struct Signals {
+    stop: CancellationToken,
+    started: CancellationToken,
+}
+
 /// Waits for a stop that comes before everything was started; after that, `serve` ends by itself in good order.
-async fn stopped_before(started: &CancellationToken, stop: &CancellationToken) {
-    stop.cancelled().await;
-    if started.is_cancelled() {
+async fn stopped_before(signals: &Signals) {
+    signals.stop.cancelled().await;
+    if signals.started.is_cancelled() {
         std::future::pending::<()>().await;
     }
 }
 
-async fn serve(
-    args: &UpArgs,
-    mut config: ProcessConfig,
-    store: &Store,
-    ports: &Ports,
-    secrets: Secrets,
-    nats_pid: u32,
-    stop: &CancellationToken,
-    started: &CancellationToken,
-) -> anyhow::Result<()> {
+async fn serve(ground: &Ground, mut config: ProcessConfig, signals: &Signals) -> anyhow::Result<()> {
+    let Ground { args, store, ports, secrets, nats_pid } = ground;
+    let stop = &signals.stop;
     config.nats.urls = vec![format!("nats://{}", ports.nats)];
     config.cluster.member = MEMBER.to_owned();
     config.cluster.layout = Layout::Single;
@@ -96,8 +104,8 @@ async fn serve(
         true => None,
         false => Some(services.receiver(&config, ports, store).await?),
     };
-    demo::prepare(&process.spool, &secrets, args, receiver).await?;
-    let control = services.control(&config, ports, &secrets, store, &process).await?;
+    demo::prepare(&process.spool, secrets, args, receiver).await?;
+    let control = services.control(&config, ports, store, secrets, &process).await?;
     let cluster_key = Arc::new(secrets.cluster_key.clone());
     let delivery = Delivery::build(
         config.delivery.clone(),
@@ -112,14 +120,14 @@ async fn serve(
             standing: process.membership.standing(),
         },
     )?;
-    let ingress = ingress(args, &config, ports, &secrets, &process).await?.bind().await?;
+    let ingress = ingress(args, &config, ports, secrets, &process).await?.bind().await?;
     let listeners = ingress.addresses().to_vec();
     let address_of = |name: &str| listeners.iter().find(|(known, _)| known == name).map(|(_, address)| *address);
 
     // Mail is taken last and refused first; delivery outlives ingress, and control both.
     let (stop_ingress, stop_delivery) = (CancellationToken::new(), CancellationToken::new());
     let metrics = process.admin(ports.metrics, services.stop.clone()).await?;
-    started.cancel();
+    signals.started.cancel();
     let mut delivering = tokio::spawn(delivery.run(stop_delivery.clone()));
     let taking = tokio::spawn(ingress.run(stop_ingress.clone()));
     let facts = banner::Facts {
@@ -130,10 +138,10 @@ async fn serve(
         metrics,
         nats: ports.nats,
         receiver,
-        secrets: &secrets,
+        secrets,
         store,
         args,
-        pids: [std::process::id(), nats_pid],
+        pids: [std::process::id(), *nats_pid],
     };
     facts.wait_until_ready(&process.readiness, stop).await;
     if !stop.is_cancelled() {
@@ -145,7 +153,7 @@ async fn serve(
         ended = &mut delivering => Some(ended),
     };
     if early.is_none() {
-        banner::say("stopping: finishing what is under way (a second Ctrl-C ends it at once)")?;
+        banner::say("stopping: finishing what is under way, within a minute (a second Ctrl-C ends it at once)")?;
     }
     stop_ingress.cancel();
     taking.await?;
@@ -224,8 +232,8 @@ impl Services {
         &mut self,
         config: &ProcessConfig,
         ports: &Ports,
-        secrets: &Secrets,
         store: &Store,
+        secrets: &Secrets,
         process: &Process,
     ) -> anyhow::Result<SocketAddr> {
         let settings = match &config.control {

@@ -227,7 +227,9 @@ impl WaitReason {
         match self {
             Self::Queued | Self::Overflow => "delivery, as soon as there is room; more delivery processes make room",
             Self::NotBefore => "the submitter's not-before time",
-            Self::ConnectionLimit | Self::RateLimit => "the limit of the path; an operator may raise it in [shaping]",
+            Self::ConnectionLimit | Self::RateLimit => {
+                "the limit of the path; an operator may raise it in [delivery.shaping]"
+            }
             Self::SiteClosed => "the site's exchangers, or time",
             Self::SourceUnavailable => "the node that holds the source address; an operator if it stays",
             Self::Behind => "delivery, when the mail before it is sent",

@@ -151,5 +151,10 @@ impl Facts<'_> {
 /// A path as one would type it here.
 fn short(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(path).display().to_string()
+    match path.strip_prefix(&here) {
+        // A bare name would be looked for on PATH.
+        Ok(name) if name.components().count() == 1 => format!("./{}", name.display()),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
 }

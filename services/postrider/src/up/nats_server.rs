@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::process::{Child, ChildStdin, Command};
@@ -59,9 +59,16 @@ pub struct NatsServer {
     child: Child,
     // Kept apart from the child: waiting for a child closes its standard input, and that ends the server.
     lifeline: Option<ChildStdin>,
+    program: PathBuf,
+    data: PathBuf,
+    address: SocketAddr,
+    durability: Durability,
     /// Its process id.
     pub pid: u32,
 }
+
+/// A server that lived shorter than this has a reason to die that a new start does not cure.
+const SHORT_LIFE: Duration = Duration::from_secs(5);
 
 // $1: the program, $2: its configuration, $3: its process id file. Ends the server when standard input closes.
 const GUARD: &str = r#"
@@ -116,7 +123,8 @@ impl NatsServer {
             .spawn()
             .context("cannot start a shell for nats-server")?;
         let lifeline = child.stdin.take();
-        let mut server = Self { child, lifeline, pid: 0 };
+        let mut server =
+            Self { child, lifeline, program: program.to_owned(), data: data.to_owned(), address, durability, pid: 0 };
         for _ in 0..300 {
             if let Some(status) = server.child.try_wait()? {
                 bail!("nats-server ended at once ({status}); its log {} ends: {}", log.display(), last_lines(&log));
@@ -135,10 +143,20 @@ impl NatsServer {
         )
     }
 
-    /// Waits until it ends by itself, which it should not.
-    pub async fn ended(&mut self) {
-        if let Err(error) = self.child.wait().await {
-            tracing::error!(%error, "cannot wait for nats-server");
+    /// Starts it again whenever it ends by itself: what was acknowledged is in its store. Returns only when that is hopeless.
+    ///
+    /// # Errors
+    /// If it does not come up again, or dies right after it did.
+    pub async fn keep(&mut self) -> anyhow::Result<()> {
+        loop {
+            let began = Instant::now();
+            let status = self.child.wait().await.context("cannot wait for nats-server")?;
+            let log = self.data.join("nats.log");
+            if began.elapsed() < SHORT_LIFE {
+                bail!("nats-server keeps ending ({status}); its log {} ends: {}", log.display(), last_lines(&log));
+            }
+            tracing::warn!(%status, "nats-server ended by itself; starting it again");
+            *self = Self::start(&self.program, &self.data, self.address, self.durability).await?;
         }
     }
 
