@@ -103,7 +103,7 @@ impl Session<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut input = vec![0; READ_BYTES];
+        let mut input = BytesMut::with_capacity(READ_BYTES);
         loop {
             match server.step() {
                 ServerStep::Send(bytes) => {
@@ -148,19 +148,20 @@ impl Session<'_> {
     }
 
     /// Reads once, or tells the machine why there is nothing. True if bytes came.
-    async fn read<S>(&mut self, stream: &mut S, server: &mut Server, input: &mut [u8]) -> io::Result<bool>
+    async fn read<S>(&mut self, stream: &mut S, server: &mut Server, input: &mut BytesMut) -> io::Result<bool>
     where
         S: AsyncRead + Unpin,
     {
+        input.clear();
         tokio::select! {
-            read = tokio::time::timeout(IDLE, stream.read(input)) => match read {
-                Ok(count) => match input.get(..count?) {
-                    None | Some([]) => server.end_of_stream(),
-                    Some(bytes) => {
-                        server.receive(bytes);
+            read = tokio::time::timeout(IDLE, stream.read_buf(input)) => match read {
+                Ok(count) => {
+                    if count? > 0 {
+                        server.receive(input);
                         return Ok(true);
                     }
-                },
+                    server.end_of_stream();
+                }
                 Err(_elapsed) => server.timed_out(),
             },
             () = self.shutdown.cancelled(), if !self.stopping => {
