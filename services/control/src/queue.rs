@@ -41,8 +41,9 @@ async fn summary(api: &Api, request: &api::GetQueueSummaryRequest) -> Result<api
     let answers = answers?;
     Ok(api::QueueSummary {
         rows: rows(&answers.answers, &depths.map_err(looked)?, &filter),
-        intake: 0,
-        dead: 0,
+        // The spool does not tell these two yet.
+        intake: None,
+        dead: None,
         answered_members: answers.answers.iter().map(|answer| answer.member.clone()).collect(),
         silent_members: answers.silent,
         time: Some(time(clock::now())),

@@ -38,8 +38,8 @@ struct View {
     time: String,
     rows: Vec<RowView>,
     /// Messages of several parts that wait to be split.
-    intake: u64,
-    dead: u64,
+    intake: Option<u64>,
+    dead: Option<u64>,
     answered_members: Vec<String>,
     silent_members: Vec<String>,
 }
@@ -132,11 +132,11 @@ fn draw(view: &View, page: &mut Page) {
         }
         page.table(&table);
     }
-    if view.intake > 0 {
-        page.line(&format!("{} messages of several parts wait to be split.", view.intake));
+    if let Some(intake @ 1..) = view.intake {
+        page.line(&format!("{intake} messages of several parts wait to be split."));
     }
-    if view.dead > 0 {
-        page.line(&format!("{} dead letters are kept.", view.dead));
+    if let Some(dead @ 1..) = view.dead {
+        page.line(&format!("{dead} dead letters are kept."));
     }
     if view.answered_members.is_empty() && view.silent_members.is_empty() {
         page.line("No delivery process is alive: nothing is being sent.");
