@@ -66,7 +66,15 @@ pub struct Noun<V: Subcommand> {
     #[command(flatten)]
     connection: Connection,
     /// How to print
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Options of every command"
+    )]
     output: Format,
     #[command(subcommand)]
     verb: V,

@@ -1,5 +1,6 @@
 //! One binary, a subcommand each.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -51,8 +52,12 @@ async fn main() -> ExitCode {
         Command::Receiver(args) => serve::receiver(args).await,
         Command::Client(command) => return client::run(command).await,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "postrider", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "postrider", &mut script);
+            match std::io::stdout().write_all(&script) {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+                Ok(()) | Err(_) => Ok(()),
+            }
         }
     };
     match ended {

@@ -13,8 +13,8 @@ use postrider_runtime::telemetry::LogConfig;
 use postrider_runtime::{shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
-use crate::receiver::ReceiverArguments;
 use crate::process::{Process, ProcessConfig};
+use crate::receiver::ReceiverArguments;
 
 /// Arguments of a server process.
 #[derive(Args, Clone, Debug)]

@@ -24,6 +24,7 @@ const LARGEST_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Where the control service is, and what proves that we may use it.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Connection {
     /// The control service: HOST:PORT, or https://HOST:PORT where it speaks TLS [default: `server` in
     /// ~/.config/postrider/client.toml, else 127.0.0.1:2090]

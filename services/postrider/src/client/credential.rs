@@ -28,10 +28,10 @@ pub enum CredentialVerb {
         #[arg(long, value_name = "CLASS", value_parser = ["transactional", "bulk"], default_value = "transactional")]
         class: String,
         /// The campaign of its mail
-        #[arg(long, value_name = "CAMPAIGN", default_value = "")]
+        #[arg(long, value_name = "CAMPAIGN", default_value = "", hide_default_value = true)]
         campaign: String,
         /// The pool of its mail
-        #[arg(long, value_name = "POOL", default_value = "")]
+        #[arg(long, value_name = "POOL", default_value = "", hide_default_value = true)]
         pool: String,
         /// Another class that the header X-Postrider-Class may choose (repeatable)
         #[arg(long = "allow-class", value_name = "CLASS", value_parser = ["transactional", "bulk"])]
@@ -47,7 +47,7 @@ pub enum CredentialVerb {
     #[command(after_help = examples(&["credential list", "credential list --tenant acme"]))]
     List {
         /// Only this tenant's
-        #[arg(long, value_name = "TENANT", default_value = "")]
+        #[arg(long, value_name = "TENANT", default_value = "", hide_default_value = true)]
         tenant: String,
     },
     /// One credential, without its secret

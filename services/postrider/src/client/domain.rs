@@ -35,7 +35,7 @@ pub enum DomainVerb {
     #[command(after_help = examples(&["domain list", "domain list --tenant acme -o json"]))]
     List {
         /// Only this tenant's
-        #[arg(long, value_name = "TENANT", default_value = "")]
+        #[arg(long, value_name = "TENANT", default_value = "", hide_default_value = true)]
         tenant: String,
     },
     /// One domain, and the DNS record of its key

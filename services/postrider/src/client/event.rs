@@ -70,23 +70,23 @@ pub enum ExportFormat {
 #[derive(Debug, Args)]
 pub struct Filter {
     /// Only this tenant's
-    #[arg(long, value_name = "TENANT", default_value = "")]
+    #[arg(long, value_name = "TENANT", default_value = "", hide_default_value = true)]
     tenant: String,
     /// Only this class
     #[arg(long, value_name = "CLASS", value_parser = ["transactional", "bulk"])]
     class: Option<String>,
     /// Only this campaign
-    #[arg(long, value_name = "CAMPAIGN", default_value = "")]
+    #[arg(long, value_name = "CAMPAIGN", default_value = "", hide_default_value = true)]
     campaign: String,
     /// Only this site
-    #[arg(long, value_name = "SITE", default_value = "")]
+    #[arg(long, value_name = "SITE", default_value = "", hide_default_value = true)]
     site: String,
     /// Only this event (repeatable)
     #[arg(long = "event", value_name = "EVENT",
           value_parser = ["accepted", "delivered", "deferred", "moved", "bounced", "expired", "dead"])]
     events: Vec<String>,
     /// Only this recipient
-    #[arg(long, value_name = "ADDRESS", default_value = "")]
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     to: String,
 }
 

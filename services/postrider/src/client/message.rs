@@ -46,7 +46,7 @@ pub enum MessageVerb {
         #[arg(long, value_name = "TIME", value_parser = parse_moment)]
         until: Option<Moment>,
         /// Only this tenant's
-        #[arg(long, value_name = "TENANT", default_value = "")]
+        #[arg(long, value_name = "TENANT", default_value = "", hide_default_value = true)]
         tenant: String,
         /// At most so many
         #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -22,10 +22,10 @@ pub enum QueueVerb {
     ]))]
     Summary {
         /// Only this tenant
-        #[arg(long, value_name = "TENANT", default_value = "")]
+        #[arg(long, value_name = "TENANT", default_value = "", hide_default_value = true)]
         tenant: String,
         /// Only this site
-        #[arg(long, value_name = "SITE", default_value = "")]
+        #[arg(long, value_name = "SITE", default_value = "", hide_default_value = true)]
         site: String,
         /// Only this class
         #[arg(long, value_name = "CLASS", value_parser = ["transactional", "bulk"])]

@@ -18,7 +18,7 @@ pub enum TenantVerb {
         /// Its id: at most 32 of a-z, 0-9 and -
         tenant: String,
         /// A name for people
-        #[arg(long, value_name = "NAME", default_value = "")]
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
         display_name: String,
     },
     /// All tenants

@@ -157,6 +157,15 @@ pub(super) fn span(span: Duration) -> String {
     shown.map(|(count, unit)| format!("{count}{unit}")).collect::<Vec<_>>().join(" ")
 }
 
+/// How long something took: to the millisecond below ten seconds, else as [`span`].
+pub(super) fn took(time: Duration) -> String {
+    match time.as_millis() {
+        millis @ 0..1_000 => format!("{millis}ms"),
+        1_000..10_000 => format!("{:.1}s", time.as_secs_f64()),
+        _ => span(time),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,5 +219,11 @@ mod tests {
         assert_eq!(span(Duration::from_secs(125)), "2m 5s");
         assert_eq!(span(Duration::from_secs(7_200)), "2h");
         assert_eq!(span(Duration::from_secs(4 * 86_400 + 3 * 3_600 + 59)), "4d 3h");
+    }
+
+    #[test]
+    fn what_took_less_than_ten_seconds_is_told_by_parts_of_a_second() {
+        let told = [3, 999, 1_260, 9_940, 125_000].map(|millis| took(Duration::from_millis(millis)));
+        assert_eq!(told, ["3ms", "999ms", "1.3s", "9.9s", "2m 5s"]);
     }
 }

@@ -3,7 +3,7 @@
 use postrider_proto::control::v1 as api;
 
 use crate::client::output::Page;
-use crate::client::time::{moment, rfc3339, short, span};
+use crate::client::time::{moment, rfc3339, short, took};
 
 /// Recipients of a part that are shown one by one; a blast to a thousand is counted behind them.
 const SHOWN: usize = 20;
@@ -58,7 +58,10 @@ fn draw_part(part: &api::PartLife, page: &mut Page) {
         (tier, _) => format!(" (tier {tier})"),
     };
     page.line(&format!("  waits: {}{place}", waiting.reason));
-    if waiting.until.is_some() {
+    if waiting.reason == "in-flight" {
+        // The time that is known here is that of a permit, which is renewed as long as the conversation lasts.
+        page.line("  until: the exchanger answers, or its time is up");
+    } else if waiting.until.is_some() {
         page.line(&format!("  until: {}", short(waiting.until.as_ref())));
     }
     page.line(&format!("  lifted by: {}", waiting.lifted_by));
@@ -69,15 +72,17 @@ fn draw_happening(happening: &api::Happening, life: &api::MessageLife, page: &mu
     let part = if life.parts.len() > 1 { format!(" part {}", happening.part) } else { String::new() };
     let what = match &happening.attempt {
         Some(attempt) => {
-            let exchanger =
-                [attempt.exchanger.as_str(), attempt.address.as_str()].iter().filter(|s| !s.is_empty()).fold(
-                    String::new(),
-                    |text, part| if text.is_empty() { (*part).to_owned() } else { format!("{text} [{part}]") },
-                );
+            // An exchanger that is known by its address alone is not told twice.
+            let exchanger = match (attempt.exchanger.as_str(), attempt.address.as_str()) {
+                ("", address) => address.to_owned(),
+                (name, address) if name.starts_with('[') && !address.is_empty() => address.to_owned(),
+                (name, "") => name.to_owned(),
+                (name, address) => format!("{name} [{address}]"),
+            };
             let tls = if attempt.tls.is_empty() { "no TLS" } else { &attempt.tls };
             let took = moment(happening.time.as_ref())
                 .zip(moment(attempt.begin_time.as_ref()))
-                .map(|(end, begin)| format!(", took {}", span(end.since(begin))))
+                .map(|(end, begin)| format!(", took {}", took(end.since(begin))))
                 .unwrap_or_default();
             format!("attempt {} from {} to {exchanger}, {tls}{took}", attempt.number, attempt.source)
         }
@@ -190,7 +195,7 @@ Part 0 at example.net:
   lifted by: the retry schedule, or the receiving site
 
 What happened:
-  2001-09-09T01:46:42Z  attempt 1 from default to mx.example.net [192.0.2.1:25], TLSv1.3, took 1s
+  2001-09-09T01:46:42Z  attempt 1 from default to mx.example.net [192.0.2.1:25], TLSv1.3, took 1.0s
       ann@example.net: deferred, 451 4.7.1 try again later
       then to tier 5m (retry) until 2001-09-09T01:51:40Z
 "
