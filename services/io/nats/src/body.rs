@@ -12,7 +12,7 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::publish::PublishError;
-use crate::spool::Spool;
+use crate::spool::{API_TIMEOUT, Spool};
 use crate::subject::{self, StreamName};
 
 /// The largest body, as stored, that travels in its envelope's own record.
@@ -190,6 +190,7 @@ impl Spool {
             .await
             .map_err(|e| BodyError::Unavailable(e.to_string()))?;
         let mut last = BodyError::Unavailable("not asked".to_owned());
+        let asked = tokio::time::Instant::now();
         for round in 0..TRIES {
             if round > 0 {
                 tokio::time::sleep(Duration::from_millis(50) * round).await;
@@ -204,6 +205,8 @@ impl Spool {
                 Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
                     last = BodyError::Gone { stream: stream.to_string(), sequence };
                 }
+                // Nobody answers: whoever wants the body may come again, and should not be kept.
+                Err(error) if asked.elapsed() > API_TIMEOUT => return Err(BodyError::Unavailable(error.to_string())),
                 Err(error) => last = BodyError::Unavailable(error.to_string()),
             }
         }

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::client::Request;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MARKER_REASON, NATS_MESSAGE_TTL};
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
@@ -14,6 +13,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use thiserror::Error;
 
+use crate::link::Link;
 use crate::spool::API_TIMEOUT;
 
 /// State of the system, written by control.
@@ -75,12 +75,13 @@ pub(crate) enum Seen {
 #[derive(Clone)]
 pub(crate) struct Bucket {
     context: Context,
+    link: Link,
     name: &'static str,
 }
 
 impl Bucket {
-    pub(crate) fn new(context: Context, name: &'static str) -> Self {
-        Self { context, name }
+    pub(crate) fn new(context: Context, link: Link, name: &'static str) -> Self {
+        Self { context, link, name }
     }
 
     fn subject(&self, key: &str) -> String {
@@ -162,8 +163,7 @@ impl Bucket {
             headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
         }
         let unavailable = |why: String| BucketError::Unavailable { key: key.to_owned(), why };
-        let request = Request::new().headers(headers).payload(value).timeout(Some(API_TIMEOUT));
-        let sent = self.context.client().send_request(self.subject(key), request).await;
+        let sent = self.link.request(self.subject(key), headers, value, API_TIMEOUT).await;
         let answer = sent.map_err(|e| unavailable(e.to_string()))?;
         match serde_json::from_slice::<Response<PublishAck>>(&answer.payload) {
             Ok(Response::Ok(ack)) => Ok(ack.sequence),
@@ -176,12 +176,8 @@ impl Bucket {
     }
 
     /// Lists, then follows, for as long as `see` wants to; lists again after every interruption.
-    pub(crate) async fn watch(
-        &self,
-        keys: &str,
-        mut reconnects: tokio::sync::watch::Receiver<u64>,
-        mut see: impl FnMut(Seen),
-    ) {
+    pub(crate) async fn watch(&self, keys: &str, mut see: impl FnMut(Seen)) {
+        let mut reconnects = self.link.reconnects.clone();
         let mut pause = Duration::from_millis(20);
         loop {
             reconnects.mark_unchanged();

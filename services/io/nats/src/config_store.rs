@@ -70,12 +70,12 @@ impl ConfigStore {
 impl Spool {
     /// The `config` bucket.
     pub fn config_store(&self) -> ConfigStore {
-        ConfigStore { bucket: Bucket::new(self.context().clone(), bucket::CONFIG) }
+        ConfigStore { bucket: self.bucket(bucket::CONFIG) }
     }
 
     /// The configuration as it is, and every change from now on, for as long as a receiver lives. Returns with the first
     /// complete snapshot; waits for it as long as it takes.
     pub async fn watch_snapshot(&self) -> watch::Receiver<Arc<Snapshot>> {
-        snapshot::watch(Bucket::new(self.context().clone(), bucket::CONFIG), self.reconnects()).await
+        snapshot::watch(self.bucket(bucket::CONFIG)).await
     }
 }

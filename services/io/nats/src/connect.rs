@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::config::NatsConfig;
+use crate::link::Link;
 
 /// The oldest nats-server that is not refused.
 const OLDEST_SERVER: (u64, u64, u64) = (2, 15, 1);
@@ -64,13 +65,7 @@ pub enum ConnectError {
     },
 }
 
-/// A client, and a count that moves whenever the connection has been made anew.
-pub(crate) struct Connection {
-    pub(crate) client: Client,
-    pub(crate) generation: watch::Receiver<u64>,
-}
-
-pub(crate) async fn connect(config: &NatsConfig, name: &str) -> Result<Connection, ConnectError> {
+pub(crate) async fn connect(config: &NatsConfig, name: &str) -> Result<Link, ConnectError> {
     if config.urls.is_empty() {
         return Err(ConnectError::Config("urls is empty: name at least one server".to_owned()));
     }
@@ -89,11 +84,11 @@ pub(crate) async fn connect(config: &NatsConfig, name: &str) -> Result<Connectio
     let shown = servers.iter().map(|server| format!("{}://{}:{}", server.scheme(), server.host(), server.port()));
     let url = shown.collect::<Vec<_>>().join(", ");
 
-    let (generations, generation) = watch::channel(0);
+    let (connections, reconnects) = watch::channel(0);
     let options = options(config, name)?.event_callback(move |event| {
         note(&event);
         if matches!(event, Event::Connected) {
-            generations.send_modify(|count| *count += 1);
+            connections.send_modify(|count| *count += 1);
         }
         std::future::ready(())
     });
@@ -111,7 +106,7 @@ pub(crate) async fn connect(config: &NatsConfig, name: &str) -> Result<Connectio
     if !is_new_enough(&version) {
         return Err(ConnectError::TooOld { version, url });
     }
-    Ok(Connection { client, generation })
+    Ok(Link { client, reconnects })
 }
 
 fn options(config: &NatsConfig, name: &str) -> Result<ConnectOptions, ConnectError> {

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use async_nats::client::Request;
 use async_nats::jetstream::AckKind;
-use async_nats::{Client, Subject};
+use async_nats::{Client, HeaderMap, Subject};
 use bytes::Bytes;
 use postrider_model::Timestamp;
 use postrider_proto::Packet;
 use thiserror::Error;
 use tokio::time::Instant;
+
+use crate::link::Link;
 
 /// A packet that is ours until its handle is used.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub struct AckError(String);
 /// [`Handle::hand_back_for`].
 #[must_use = "a lease that is not ended blocks its message until the ack wait is over"]
 pub struct Handle {
-    client: Client,
+    link: Link,
     reply: Subject,
 }
 
@@ -57,8 +58,8 @@ pub struct Handle {
 const CONFIRMATION: Duration = Duration::from_secs(5);
 
 impl Handle {
-    pub(crate) fn new(client: Client, reply: Subject) -> Self {
-        Self { client, reply }
+    pub(crate) fn new(link: Link, reply: Subject) -> Self {
+        Self { link, reply }
     }
 
     /// Ends the message's stay in the stream, and waits for the server to say so. Asked again until `budget` is spent.
@@ -70,15 +71,10 @@ impl Handle {
         let mut pause = Duration::from_millis(20);
         loop {
             let patience = deadline.saturating_duration_since(Instant::now()).clamp(CONFIRMATION / 50, CONFIRMATION);
-            let request = Request::new().payload(AckKind::Ack.into()).timeout(Some(patience));
-            let asked = tokio::time::timeout(patience, self.client.send_request(self.reply.clone(), request)).await;
-            let why = match asked {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "no answer".to_owned(),
-            };
+            let asked = self.link.request(self.reply.as_str(), HeaderMap::new(), AckKind::Ack.into(), patience).await;
+            let Err(why) = asked else { return Ok(()) };
             if Instant::now() + pause >= deadline {
-                return Err(AckError(why));
+                return Err(AckError(why.to_string()));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
@@ -88,17 +84,17 @@ impl Handle {
     /// Hands the message back for somebody else, at once. Best effort: a lost hand-back is made good by RESET or the ack
     /// wait.
     pub async fn hand_back(self) {
-        say(self.client, self.reply, AckKind::Nak(None)).await;
+        say(self.link.client, self.reply, AckKind::Nak(None)).await;
     }
 
     /// Hands the message back; it comes again after `delay` at the earliest.
     pub async fn hand_back_for(self, delay: Duration) {
-        say(self.client, self.reply, AckKind::Nak(Some(delay))).await;
+        say(self.link.client, self.reply, AckKind::Nak(Some(delay))).await;
     }
 
     /// Begins the ack wait anew, for a conversation that takes long.
     pub fn in_progress(&self) -> impl Future<Output = ()> + Send + use<> {
-        say(self.client.clone(), self.reply.clone(), AckKind::Progress)
+        say(self.link.client.clone(), self.reply.clone(), AckKind::Progress)
     }
 }
 

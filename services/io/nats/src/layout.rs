@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::bucket::{self, Bucket};
 use crate::config::NatsConfig;
+use crate::link::Link;
 
 mod settings;
 pub(crate) use settings::{Consumer, MEMBER_TTL, consumer_of};
@@ -98,12 +99,13 @@ impl From<LayoutError> for Trouble {
 /// Makes and checks everything; returns the recorded layout.
 pub(crate) async fn ensure(
     context: &Context,
+    link: &Link,
     config: &NatsConfig,
     wish: ShardLayout,
 ) -> Result<ShardLayout, LayoutError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match ensure_once(context, config, wish).await {
+        match ensure_once(context, link, config, wish).await {
             Ok(layout) => return Ok(layout),
             Err(Trouble::Final(error)) => return Err(error),
             Err(Trouble::Passing(why)) if Instant::now() >= deadline => return Err(LayoutError::Silent { why }),
@@ -115,11 +117,16 @@ pub(crate) async fn ensure(
     }
 }
 
-async fn ensure_once(context: &Context, config: &NatsConfig, wish: ShardLayout) -> Result<ShardLayout, Trouble> {
+async fn ensure_once(
+    context: &Context,
+    link: &Link,
+    config: &NatsConfig,
+    wish: ShardLayout,
+) -> Result<ShardLayout, Trouble> {
     for bucket in settings::buckets(config) {
         ensure_stream(context, bucket).await?;
     }
-    let layout = recorded_layout(context, wish).await?;
+    let layout = recorded_layout(Bucket::new(context.clone(), link.clone(), bucket::CONFIG), wish).await?;
     if layout != wish {
         tracing::debug!(?layout, ?wish, "the recorded shard layout holds");
     }
@@ -134,8 +141,7 @@ async fn ensure_once(context: &Context, config: &NatsConfig, wish: ShardLayout) 
     Ok(layout)
 }
 
-async fn recorded_layout(context: &Context, wish: ShardLayout) -> Result<ShardLayout, Trouble> {
-    let bucket = Bucket::new(context.clone(), bucket::CONFIG);
+async fn recorded_layout(bucket: Bucket, wish: ShardLayout) -> Result<ShardLayout, Trouble> {
     let passing = |error: bucket::BucketError| Trouble::Passing(error.to_string());
     if let Some(entry) = bucket.get(LAYOUT_KEY).await.map_err(passing)? {
         let unreadable = |why: String| Trouble::Final(LayoutError::Recorded(why));

@@ -61,13 +61,12 @@ pub type ShardLeases = BTreeMap<ShardId, (ShardLease, u64)>;
 #[derive(Clone)]
 pub struct LeaseStore {
     bucket: Bucket,
-    reconnects: watch::Receiver<u64>,
 }
 
 impl Spool {
     /// The `lease` bucket.
     pub fn lease_store(&self) -> LeaseStore {
-        LeaseStore { bucket: Bucket::new(self.context().clone(), bucket::LEASE), reconnects: self.reconnects() }
+        LeaseStore { bucket: self.bucket(bucket::LEASE) }
     }
 }
 
@@ -144,7 +143,7 @@ impl LeaseStore {
         tokio::spawn(async move {
             let mut heard = Heard::default();
             let (seen_sender, mut seen) = mpsc::unbounded_channel();
-            let watching = store.bucket.watch("member.>", store.reconnects.clone(), |event| {
+            let watching = store.bucket.watch("member.>", |event| {
                 if seen_sender.send(event).is_err() {
                     tracing::debug!("nobody watches the members any more");
                 }
@@ -176,7 +175,7 @@ impl LeaseStore {
         tokio::spawn(async move {
             let mut leases = ShardLeases::new();
             let mut complete = false;
-            let watching = store.bucket.watch("shard.>", store.reconnects.clone(), |event| {
+            let watching = store.bucket.watch("shard.>", |event| {
                 match event {
                     Seen::Restarted => {
                         leases.clear();

@@ -29,7 +29,7 @@
 //!
 //! # Reading order
 //!
-//! `subject` and `layout` (what is where), `publish`, `intake`, `body`; `pull` and `handle`; `tier`, `promoter`, `splitter`;
+//! `link`; `subject` and `layout` (what is where), `publish`, `intake`, `body`; `pull` and `handle`; `tier`, `promoter`, `splitter`;
 //! `events`; `bucket` and on it `config_store`, `snapshot`, `lease`; `question`.
 
 mod config;
@@ -37,6 +37,8 @@ pub use config::{NatsConfig, NatsTls};
 
 mod connect;
 pub use connect::ConnectError;
+
+mod link;
 
 mod subject;
 

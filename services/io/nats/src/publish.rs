@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::client::Request;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::publish::PublishAck;
@@ -123,14 +122,8 @@ impl Spool {
         payload: Bytes,
         patience: Duration,
     ) -> Result<u64, Refusal> {
-        let request = Request::new().headers(headers).payload(payload).timeout(Some(patience));
-        // The outer bound counts where the connection is gone and the client's own queue is full.
-        let answer = tokio::time::timeout(patience, self.client().send_request(subject.to_owned(), request)).await;
-        let message = match answer {
-            Ok(Ok(message)) => message,
-            Ok(Err(error)) => return Err(Refusal::Passing(error.to_string())),
-            Err(_) => return Err(Refusal::Passing("no answer".to_owned())),
-        };
+        let answer = self.link().request(subject, headers, payload, patience).await;
+        let message = answer.map_err(|error| Refusal::Passing(error.to_string()))?;
         match serde_json::from_slice::<Response<PublishAck>>(&message.payload) {
             Ok(Response::Ok(ack)) => Ok(ack.sequence),
             Ok(Response::Err { error }) if is_full(error.error_code(), &error.to_string()) => Err(Refusal::Full),

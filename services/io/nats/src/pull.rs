@@ -212,7 +212,7 @@ impl RawPuller {
         }
         let Some(reply) = message.reply.clone() else { return };
         let (sequence, stored) = ack_details(&reply).unwrap_or_default();
-        let handle = Handle::new(self.spool.client().clone(), reply);
+        let handle = Handle::new(self.spool.link().clone(), reply);
         self.arrived.push_back(Raw { message, stored, sequence, handle });
     }
 

@@ -12,13 +12,13 @@ use tokio::sync::watch;
 use crate::bucket::{Bucket, Seen};
 use crate::key::ConfigKey;
 
-pub(crate) async fn watch(bucket: Bucket, reconnects: watch::Receiver<u64>) -> watch::Receiver<Arc<Snapshot>> {
+pub(crate) async fn watch(bucket: Bucket) -> watch::Receiver<Arc<Snapshot>> {
     let (sender, mut receiver) = watch::channel(Arc::new(Snapshot::default()));
     let sender = Arc::new(sender);
     let gone = Arc::clone(&sender);
     tokio::spawn(async move {
         let mut compiler = Compiler::default();
-        let watching = bucket.watch(">", reconnects, |seen| {
+        let watching = bucket.watch(">", |seen| {
             if let Some(snapshot) = compiler.see(seen) {
                 sender.send_replace(Arc::new(snapshot));
             }

@@ -10,9 +10,11 @@ use postrider_model::{ShardId, ShardLayout, TierDelays, Timestamp};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::bucket::Bucket;
 use crate::config::NatsConfig;
 use crate::connect::{self, ConnectError};
 use crate::layout::{self, LayoutError};
+use crate::link::Link;
 use crate::room::{self, Room};
 use thiserror::Error;
 
@@ -37,12 +39,11 @@ pub struct Spool {
 }
 
 struct Inner {
-    client: Client,
+    link: Link,
     context: Context,
     config: NatsConfig,
     layout: ShardLayout,
     delays: TierDelays,
-    generation: watch::Receiver<u64>,
     room: Arc<Room>,
     _upkeep: AbortOnDropHandle<()>,
 }
@@ -56,10 +57,9 @@ impl Spool {
     /// One line that says what is wrong and what to do: server absent or too old, credentials, a stream or consumer with
     /// other settings.
     pub async fn open(config: &NatsConfig, name: &str, layout_if_first: ShardLayout) -> Result<Self, OpenError> {
-        let connection = connect::connect(config, name).await?;
-        let context =
-            ContextBuilder::new().timeout(API_TIMEOUT).max_ack_inflight(5_000).build(connection.client.clone());
-        let layout = layout::ensure(&context, config, layout_if_first).await?;
+        let link = connect::connect(config, name).await?;
+        let context = ContextBuilder::new().timeout(API_TIMEOUT).max_ack_inflight(5_000).build(link.client.clone());
+        let layout = layout::ensure(&context, &link, config, layout_if_first).await?;
         let room = Arc::new(Room::default());
         room::look(&context, &layout, &room).await;
         let upkeep = Upkeep {
@@ -67,17 +67,16 @@ impl Spool {
             config: config.clone(),
             layout,
             room: Arc::clone(&room),
-            reconnects: connection.generation.clone(),
+            link: link.clone(),
         };
         let upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep.run()));
         Ok(Self {
             inner: Arc::new(Inner {
-                client: connection.client,
+                link,
                 context,
                 config: config.clone(),
                 layout,
                 delays: config.tier_delays(),
-                generation: connection.generation,
                 room,
                 _upkeep: upkeep,
             }),
@@ -89,7 +88,7 @@ impl Spool {
     /// # Errors
     /// As [`Spool::open`].
     pub async fn ensure(&self) -> Result<(), LayoutError> {
-        layout::ensure(&self.inner.context, &self.inner.config, self.inner.layout).await.map(|_| ())
+        layout::ensure(&self.inner.context, &self.inner.link, &self.inner.config, self.inner.layout).await.map(|_| ())
     }
 
     /// How the queue is cut into shards, as recorded at the first start.
@@ -109,12 +108,12 @@ impl Spool {
 
     /// Whether there is a connection now. Part of readiness.
     pub fn connected(&self) -> bool {
-        self.inner.client.connection_state() == State::Connected
+        self.inner.link.client.connection_state() == State::Connected
     }
 
     /// Moves each time the connection has been made anew: what was asked before may be lost.
     pub fn reconnects(&self) -> watch::Receiver<u64> {
-        self.inner.generation.clone()
+        self.inner.link.reconnects.clone()
     }
 
     /// How full the fullest stream that mail must pass is, 0.0 to 1.0, as of the last two seconds. From
@@ -132,7 +131,15 @@ impl Spool {
     }
 
     pub(crate) fn client(&self) -> &Client {
-        &self.inner.client
+        &self.inner.link.client
+    }
+
+    pub(crate) fn bucket(&self, name: &'static str) -> Bucket {
+        Bucket::new(self.inner.context.clone(), self.inner.link.clone(), name)
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.inner.link
     }
 
     pub(crate) fn context(&self) -> &Context {
@@ -151,19 +158,20 @@ struct Upkeep {
     config: NatsConfig,
     layout: ShardLayout,
     room: Arc<Room>,
-    reconnects: watch::Receiver<u64>,
+    link: Link,
 }
 
 impl Upkeep {
     /// Looks how full the streams are. After a reconnect makes again what a restarted server forgot: without its consumer
     /// an acknowledgement is answered by nobody.
-    async fn run(mut self) {
-        self.reconnects.mark_unchanged();
+    async fn run(self) {
+        let mut reconnects = self.link.reconnects.clone();
+        reconnects.mark_unchanged();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(room::REFRESH) => {}
-                Ok(()) = self.reconnects.changed() => {
-                    if let Err(error) = layout::ensure(&self.context, &self.config, self.layout).await {
+                Ok(()) = reconnects.changed() => {
+                    if let Err(error) = layout::ensure(&self.context, &self.link, &self.config, self.layout).await {
                         tracing::error!(%error, "the streams are not as they were");
                     }
                 }

@@ -40,3 +40,6 @@ mod questions;
 
 #[path = "nats/restart.rs"]
 mod restart;
+
+#[path = "nats/cluster.rs"]
+mod cluster;

@@ -86,20 +86,24 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("nats-server {}: {error}", self.child.id());
-        }
+        // It may be dead already.
+        self.child.kill().and_then(|()| self.child.wait()).ok();
     }
 }
 
+/// On a free port for `-1`, which is then found in a file.
 fn spawn(directory: &Path, port: &str) -> Child {
+    let directory_text = directory.to_str().unwrap();
+    run(directory, &["--port", port, "--ports_file_dir", directory_text])
+}
+
+/// A server on loopback with its store and its log in a directory.
+pub fn run(directory: &Path, arguments: &[&str]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("log")).unwrap();
     Command::new(program())
-        .args(["--js", "--addr", "127.0.0.1", "--port", port])
-        .arg("--store_dir")
+        .args(["--js", "--addr", "127.0.0.1", "--store_dir"])
         .arg(directory)
-        .arg("--ports_file_dir")
-        .arg(directory)
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
