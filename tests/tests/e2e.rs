@@ -30,7 +30,13 @@ mod e2e {
 
     mod refuses_to_start;
 
+    mod nats_server_dies;
+
     mod restart_resumes;
 
     mod stops_cleanly;
+
+    mod faults;
+
+    mod delivery_killed;
 }

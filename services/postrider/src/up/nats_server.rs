@@ -67,19 +67,22 @@ pub struct NatsServer {
     pub pid: u32,
 }
 
-/// A server that lived shorter than this has a reason to die that a new start does not cure.
-const SHORT_LIFE: Duration = Duration::from_secs(5);
+/// A server that lives shorter than this so many times in a row has a reason to die that a new start does not cure.
+const SHORT_LIFE: (Duration, u32) = (Duration::from_secs(5), 3);
 
-// $1: the program, $2: its configuration, $3: its process id file. Ends the server when standard input closes.
+// $1: the program, $2: its configuration, $3: its process id file. Ends the server when standard input closes, and itself
+// when the server ends.
 const GUARD: &str = r#"
-"$1" -c "$2" &
+exec 3<&0
+"$1" -c "$2" 3<&- &
 server=$!
-( while kill -0 $server 2>/dev/null; do sleep 1; done; kill $$ 2>/dev/null ) &
-trap 'kill -TERM $server 2>/dev/null; wait $server; exit 0' TERM
 echo $server > "$3"
-cat > /dev/null
-kill -TERM $server 2>/dev/null
-wait $server
+( cat <&3 > /dev/null; kill -TERM $server 2>/dev/null ) &
+exec 3<&-
+trap 'kill -TERM $server 2>/dev/null' TERM
+code=0
+while kill -0 $server 2>/dev/null; do wait $server; code=$?; done
+exit $code
 "#;
 
 impl NatsServer {
@@ -148,11 +151,13 @@ impl NatsServer {
     /// # Errors
     /// If it does not come up again, or dies right after it did.
     pub async fn keep(&mut self) -> anyhow::Result<()> {
+        let mut short_lives = 0;
         loop {
             let began = Instant::now();
             let status = self.child.wait().await.context("cannot wait for nats-server")?;
             let log = self.data.join("nats.log");
-            if began.elapsed() < SHORT_LIFE {
+            short_lives = if began.elapsed() < SHORT_LIFE.0 { short_lives + 1 } else { 0 };
+            if short_lives == SHORT_LIFE.1 {
                 bail!("nats-server keeps ending ({status}); its log {} ends: {}", log.display(), last_lines(&log));
             }
             tracing::warn!(%status, "nats-server ended by itself; starting it again");
