@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use postrider_model::{Class, SiteName, TenantId};
+use futures_util::{StreamExt, stream};
+use postrider_model::{Class, SiteName, TenantId, Timestamp};
+use postrider_nats::{Depth, Spool};
 use postrider_proto::control::v1 as api;
 use postrider_proto::control::v1::delivery_query::Ask;
 use postrider_proto::control::v1::queue_service_server::QueueService;
@@ -18,6 +20,9 @@ use crate::wire::{optional, time};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 const DELIVERY: &str = "delivery";
+
+/// How many times at most the streams are asked for the age of their oldest mail.
+const OLDEST_LOOKS: usize = 200;
 
 #[tonic::async_trait]
 impl QueueService for Api {
@@ -36,18 +41,26 @@ async fn summary(api: &Api, request: &api::GetQueueSummaryRequest) -> Result<api
         class: optional::<Class>("class", &request.class)?,
     };
     let asked = ask(api, Ask::Summary(api::SummaryQuery {}));
-    let (answers, depths) = tokio::join!(asked, api.spool.depths());
+    let spool = &api.spool;
+    let (answers, depths, intake, dead) = tokio::join!(asked, spool.depths(), spool.intake_depth(), spool.dead_count());
     let looked = |error: postrider_nats::LookError| Status::unavailable(format!("{error}; try again"));
-    let answers = answers?;
+    let (answers, depths) = (answers?, depths.map_err(looked)?);
+    let oldest = oldest(spool, &depths).await;
     Ok(api::QueueSummary {
-        rows: rows(&answers.answers, &depths.map_err(looked)?, &filter),
-        // The spool does not tell these two yet.
-        intake: None,
-        dead: None,
+        rows: rows(&answers.answers, &depths, &oldest, &filter),
+        intake: intake.ok(),
+        dead: dead.ok(),
         answered_members: answers.answers.iter().map(|answer| answer.member.clone()).collect(),
         silent_members: answers.silent,
         time: Some(time(clock::now())),
     })
+}
+
+/// When the oldest mail in each tier was accepted, in the order of `depths`. Each costs a look into a stream, so only the
+/// first are looked at.
+async fn oldest(spool: &Spool, depths: &[Depth]) -> Vec<Option<Timestamp>> {
+    let looks: Vec<_> = depths.iter().take(OLDEST_LOOKS).map(|depth| spool.oldest_in_tier(depth)).collect();
+    stream::iter(looks).buffered(16).collect().await
 }
 
 /// What the delivery members said, and who said nothing.

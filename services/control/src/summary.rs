@@ -43,8 +43,14 @@ struct Row {
     tiers: BTreeMap<Tier, u64>,
 }
 
-/// The rows of a summary, in the order of site, tenant and class.
-pub(crate) fn rows(answers: &[api::DeliveryAnswer], depths: &[Depth], filter: &RowFilter) -> Vec<api::QueueRow> {
+/// The rows of a summary, in the order of site, tenant and class. `oldest` says of the first `depths` when their oldest mail
+/// was accepted.
+pub(crate) fn rows(
+    answers: &[api::DeliveryAnswer],
+    depths: &[Depth],
+    oldest: &[Option<Timestamp>],
+    filter: &RowFilter,
+) -> Vec<api::QueueRow> {
     let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
     for answered in answers.iter().flat_map(|answer| &answer.rows) {
         let key = Key { site: answered.site.clone(), tenant: answered.tenant.clone(), class: answered.class.clone() };
@@ -57,10 +63,12 @@ pub(crate) fn rows(answers: &[api::DeliveryAnswer], depths: &[Depth], filter: &R
         let oldest = Some(answered.oldest_arrival_ms).filter(|&oldest| oldest > 0);
         row.oldest = row.oldest.into_iter().chain(oldest).min();
     }
-    for depth in depths {
+    let oldest = oldest.iter().copied().chain(std::iter::repeat(None));
+    for (depth, oldest) in depths.iter().zip(oldest) {
         let key =
             Key { site: depth.site.to_string(), tenant: depth.tenant.to_string(), class: depth.class.to_string() };
         let row = rows.entry(key).or_default();
+        row.oldest = row.oldest.into_iter().chain(oldest.map(Timestamp::as_millis)).min();
         match depth.tier {
             None => row.in_ready += depth.count,
             Some(tier) => *row.tiers.entry(tier).or_default() += depth.count,
@@ -131,17 +139,18 @@ mod tests {
             depth(Some(Tier::M1), "google", 2),
             depth(None, "example.net", 1),
         ];
-        let rows = rows(&answers, &depths, &RowFilter::default());
+        let oldest = [None, Some(Timestamp::from_millis(3_000))];
+        let rows = rows(&answers, &depths, &oldest, &RowFilter::default());
         assert_eq!(
             told(&rows),
             ["example.net 0 0: queued 1", "google 11 2: queued 10, rate-limit 7, retry (1m) 2, retry (5m) 7",]
         );
-        assert_eq!(rows[1].oldest_accept_time, Some(time(Timestamp::from_millis(4_000))));
+        assert_eq!(rows[1].oldest_accept_time, Some(time(Timestamp::from_millis(3_000))));
     }
 
     #[test]
     fn a_stream_that_was_counted_a_moment_earlier_makes_nothing_negative() {
-        let rows = rows(&[answer("d0", 10, 0, &[], 0)], &[depth(None, "google", 4)], &RowFilter::default());
+        let rows = rows(&[answer("d0", 10, 0, &[], 0)], &[depth(None, "google", 4)], &[], &RowFilter::default());
         assert_eq!(told(&rows), ["google 10 0: "]);
         assert_eq!(rows[0].oldest_accept_time, None);
     }
@@ -150,8 +159,8 @@ mod tests {
     fn only_the_rows_that_were_asked_for_are_told() {
         let filter = RowFilter { site: Some("google".into()), ..RowFilter::default() };
         let depths = [depth(None, "google", 1), depth(None, "example.net", 1)];
-        assert_eq!(told(&rows(&[], &depths, &filter)), ["google 0 0: queued 1"]);
+        assert_eq!(told(&rows(&[], &depths, &[], &filter)), ["google 0 0: queued 1"]);
         let filter = RowFilter { class: Some(Class::Transactional), ..RowFilter::default() };
-        assert!(rows(&[], &depths, &filter).is_empty());
+        assert!(rows(&[], &depths, &[], &filter).is_empty());
     }
 }

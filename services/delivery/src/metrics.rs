@@ -30,6 +30,12 @@ pub struct Metrics {
     pub shards: IntGauge,
     /// Seconds to a PubAck of a batch of EVENTS.
     pub publish: Histogram,
+    /// Envelopes in the tiers of the whole cluster, by tier and class.
+    pub tiers: IntGaugeVec,
+    /// Messages that are accepted and not cut into parts yet.
+    pub intake: IntGauge,
+    /// Dead letters.
+    pub dead: IntGauge,
     /// Bytes of bodies held in memory.
     pub body_bytes: IntGauge,
 }
@@ -100,6 +106,13 @@ impl Metrics {
                 "Age of the oldest envelope in the index since acceptance.",
                 &["class"],
             )?,
+            tiers: gauges(
+                "postrider_tier_envelopes",
+                "Envelopes that wait in the tiers of the whole cluster.",
+                &["tier", "class"],
+            )?,
+            intake: gauge("postrider_intake_messages", "Messages accepted and not cut into parts yet.")?,
+            dead: gauge("postrider_dead_letters", "Records that could not be read, kept among the dead letters.")?,
             conversations: gauge("postrider_conversations", "Open conversations with exchangers.")?,
             shards: gauge("postrider_shards_owned", "Shards owned by this process.")?,
             body_bytes: gauge("postrider_body_bytes", "Bytes of message bodies held in memory.")?,

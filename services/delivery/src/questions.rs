@@ -18,6 +18,9 @@ use postrider_runtime::clock;
 /// How often the gauges of the index are set.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
+/// How often the gauges of the streams are set: each time costs the servers some milliseconds.
+const STREAM_GAUGES_EVERY: Duration = Duration::from_secs(30);
+
 /// Answers until `stop`.
 pub async fn answer(spool: Spool, me: MemberId, worker: mpsc::Sender<Input>, stop: CancellationToken) {
     while !stop.is_cancelled() {
@@ -97,6 +100,30 @@ fn part(part: dispatcher::WaitingPart) -> WaitingPart {
         reason: part.reason.to_string(),
         until_ms: part.until.as_millis(),
         lifted_by: part.reason.lifted_by().to_owned(),
+    }
+}
+
+/// Sets the gauges of the tiers until `stop`: they are the same for all processes, so each shows all of them.
+pub async fn stream_gauges(metrics: Metrics, spool: Spool, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(STREAM_GAUGES_EVERY)).await.is_some() {
+        match spool.depths().await {
+            Ok(depths) => {
+                metrics.tiers.reset();
+                for depth in depths {
+                    if let Some(tier) = depth.tier {
+                        let count = i64::try_from(depth.count).unwrap_or(i64::MAX);
+                        metrics.tiers.with_label_values(&[tier.as_str(), depth.class.as_str()]).add(count);
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot count the tiers"),
+        }
+        for (gauge, count) in [(&metrics.intake, spool.intake_depth().await), (&metrics.dead, spool.dead_count().await)]
+        {
+            if let Ok(count) = count {
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
     }
 }
 

@@ -126,6 +126,7 @@ impl Delivery {
         tasks.spawn(self.worker.run(helpers.clone()));
         tasks.spawn(questions::answer(self.spool.clone(), self.member.clone(), self.inputs.clone(), helpers.clone()));
         tasks.spawn(questions::gauges(self.tools.metrics.clone(), self.inputs.clone(), helpers.clone()));
+        tasks.spawn(questions::stream_gauges(self.tools.metrics.clone(), self.spool.clone(), helpers.clone()));
         if self.config.promote {
             let (spool, stop, metrics) = (self.spool.clone(), shutdown.clone(), self.tools.metrics.clone());
             tasks.spawn(async move { spool.run_promoters(stop, move |event| metrics.promoter(&event)).await });

@@ -286,6 +286,7 @@ impl Worker {
         while let Some(action) = self.dispatcher.poll() {
             self.perform(action);
         }
+        self.tools.metrics.body_bytes.set(i64::try_from(self.dispatcher.body_bytes()).unwrap_or(i64::MAX));
         let mut drained = Vec::new();
         for (id, shard) in &mut self.shards {
             let arriving = shard.floor.arriving.load(Ordering::Relaxed);

@@ -150,7 +150,10 @@ impl Dispatcher {
         }
         self.read_queued_bodies();
         self.make_moves();
+        let mut n = 0;
         while let Some(conversation) = self.restless.pop() {
+            n += 1;
+            assert!(n < 100_000, "restless {:?} {:?}", conversation, self);
             self.choose(conversation);
         }
         self.ask_for_connections();
@@ -158,7 +161,10 @@ impl Dispatcher {
 
     /// Does what the time has come for.
     fn ring(&mut self) {
+        let mut n = 0;
         while let Some(alarm) = self.alarms.due(self.now) {
+            n += 1;
+            assert!(n < 100_000, "ring {alarm:?} {:?}", self);
             match alarm {
                 Alarm::Entry(ticket) => self.entry_alarm(ticket),
                 Alarm::Conversation(conversation) => self.conversation_alarm(conversation),
@@ -182,6 +188,11 @@ impl Dispatcher {
     /// How many more envelopes of a shard fit: pull at most that many. 0 for a shard that is not owned.
     pub fn room(&self, shard: ShardId) -> usize {
         self.index.room(shard, &self.config)
+    }
+
+    /// Bytes of bodies in memory, and on their way there.
+    pub fn body_bytes(&self) -> u64 {
+        self.bodies.all_taken()
     }
 
     /// How many envelopes of a shard are held. A shard that is being released is done with when this is 0.

@@ -177,6 +177,8 @@ async fn ensure_stream(context: &Context, wanted: Config) -> Result<Stream, Trou
                 code if is_no_room(code) => LayoutError::NoRoom { name, bytes }.into(),
                 // Another process was first: the next round compares.
                 ErrorCode::STREAM_NAME_EXIST => Trouble::Passing(error.to_string()),
+                // Servers of the cluster are still starting.
+                ErrorCode::CLUSTER_NO_PEERS => Trouble::Passing(error.to_string()),
                 _ if (500..600).contains(&error.code()) && error.code() != 500 => Trouble::Passing(error.to_string()),
                 _ => LayoutError::Refused { what: "stream", name, why: error.to_string() }.into(),
             },
@@ -237,7 +239,9 @@ async fn create_consumer<I>(made: &Stream<I>, wanted: pull::Config) -> Result<()
     match made.create_consumer(wanted).await {
         Ok(_) => Ok(()),
         Err(error) => Err(match error.kind() {
-            ConsumerErrorKind::JetStream(error) if (400..500).contains(&error.code()) => {
+            ConsumerErrorKind::JetStream(error)
+                if (400..500).contains(&error.code()) && error.error_code() != ErrorCode::CLUSTER_NO_PEERS =>
+            {
                 LayoutError::Refused { what: "consumer", name, why: error.to_string() }.into()
             }
             _ => Trouble::Passing(format!("consumer {name}: {error}")),

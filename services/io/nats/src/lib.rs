@@ -69,6 +69,8 @@ mod dead;
 mod tier;
 pub use tier::{Depth, LookError};
 
+mod count;
+
 mod promoter;
 pub use promoter::PromoterEvent;
 

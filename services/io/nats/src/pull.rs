@@ -23,6 +23,9 @@ const OPEN: Duration = Duration::from_secs(1);
 /// How long after its end at the server a request is given up here.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// The fewest bytes that are asked for: more than any packet has, else its stream would stand still.
+const LEAST_BYTES: usize = 512 * 1024;
+
 /// The longest pause after an error.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -63,6 +66,7 @@ struct Open {
     /// Where the server says that it has ended: a subject of its own, so that a late end of another is not mistaken.
     reply: String,
     remaining: usize,
+    idle: bool,
     until: Instant,
 }
 
@@ -110,11 +114,6 @@ impl RawPuller {
         self.arrived.drain(..).collect()
     }
 
-    /// Whether a request is open at the server.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open.is_some()
-    }
-
     async fn ask(&mut self, wish: Wish) -> Result<(), String> {
         if self.inbox.is_none() {
             let inbox = self.spool.client().new_inbox();
@@ -127,7 +126,7 @@ impl RawPuller {
         let expires = wish.expires.min(Duration::from_secs(2));
         let request = BatchConfig {
             batch: wish.messages,
-            max_bytes: wish.bytes,
+            max_bytes: wish.bytes.max(LEAST_BYTES),
             expires: (!expires.is_zero()).then_some(expires),
             no_wait: expires.is_zero(),
             ..BatchConfig::default()
@@ -142,7 +141,7 @@ impl RawPuller {
         }
         // A request that does not wait has no end of its own to be late after.
         let grace = if expires.is_zero() { LONGEST_PAUSE } else { GRACE };
-        self.open = Some(Open { reply, remaining: wish.messages, until: Instant::now() + expires + grace });
+        self.open = Some(Open { reply, remaining: wish.messages, idle: true, until: Instant::now() + expires + grace });
         Ok(())
     }
 
@@ -186,7 +185,7 @@ impl RawPuller {
             return;
         }
         self.end(&message);
-        if message.status == Some(StatusCode::NO_RESPONDERS) || consumer_deleted(&message) {
+        if message.status == Some(StatusCode::NO_RESPONDERS) || says(&message, "Consumer Deleted") {
             self.restore();
         }
     }
@@ -205,6 +204,7 @@ impl RawPuller {
     fn keep(&mut self, message: Message) {
         self.pause = Duration::ZERO;
         if let Some(open) = &mut self.open {
+            open.idle = false;
             open.remaining = open.remaining.saturating_sub(1);
             if open.remaining == 0 {
                 self.open = None;
@@ -223,7 +223,7 @@ impl RawPuller {
             Some(StatusCode::IDLE_HEARTBEAT) => return,
             // Nothing there, or the time or the bytes are used up.
             Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => self.pause = Duration::ZERO,
-            _ if message.description.as_deref().is_some_and(|text| text.contains("MaxBytes")) => {
+            _ if self.open.as_ref().is_some_and(|open| !open.idle) && says(message, "MaxBytes") => {
                 self.pause = Duration::ZERO;
             }
             status => self.trouble(&format!("{status:?} {:?}", message.description)),
@@ -244,8 +244,8 @@ impl RawPuller {
             for raw in self.arrived.drain(..) {
                 raw.handle.hand_back().await;
             }
-            if !self.is_open() {
-                return;
+            if self.open.is_none() {
+                return self.spool.flush().await;
             }
             self.take_next().await;
         }
@@ -256,8 +256,8 @@ fn is_record(message: &Message) -> bool {
     message.status.is_none() || message.status == Some(StatusCode::OK)
 }
 
-fn consumer_deleted(message: &Message) -> bool {
-    message.description.as_deref().is_some_and(|text| text.contains("Consumer Deleted"))
+fn says(message: &Message, what: &str) -> bool {
+    message.description.as_deref().is_some_and(|text| text.contains(what))
 }
 
 /// Stream sequence and time from an ack subject, in its form of 9 tokens or the later one of 11 and more.
@@ -301,7 +301,8 @@ pub struct Puller {
 impl Puller {
     /// Waits up to a second for mail, and returns what has arrived: an empty batch is nothing special. At most
     /// `max_messages` are under way at a time, counted from when they are asked for: hand in the room that is left now,
-    /// and it is never exceeded. Ask for 100 and more where there is room. Safe to drop half way (`select!`).
+    /// and it is never exceeded; without room the answer is empty at once. Ask for 100 and more where there is room.
+    /// `max_bytes` below 512 KiB counts as that. Safe to drop half way (`select!`).
     pub async fn pull(&mut self, max_messages: usize, max_bytes: usize) -> Vec<Result<Leased, Undecodable>> {
         let wish = Wish { messages: max_messages, bytes: max_bytes, expires: OPEN };
         self.raw.pull(wish).await.into_iter().filter_map(decode).collect()

@@ -79,19 +79,17 @@ fn watched(layout: &ShardLayout) -> Vec<StreamName> {
 /// Asks once.
 pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
     let mut fullest = 0.0f64;
-    let mut answered = false;
     for stream in watched(layout) {
         let (asked, asked_at) = (local_now(), Instant::now());
         let info = match context.request::<_, _, StreamInfo>(format!("STREAM.INFO.{stream}"), &()).await {
             Ok(info) => info,
             Err(error) => {
                 tracing::debug!(%stream, %error, "cannot see how full a stream is");
-                continue;
+                return;
             }
         };
         let round_trip = asked_at.elapsed();
         if let (Some(limits), Some(used)) = (&info.config, &info.state) {
-            answered = true;
             fullest = fullest.max(share(used.bytes, limits.max_bytes));
         }
         let said = info.ts.as_deref().and_then(|ts| async_nats::datetime::parse_rfc3339(ts).ok());
@@ -101,9 +99,7 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
             room.write(|state| state.ahead_millis = said.saturating_sub(ours));
         }
     }
-    if answered {
-        room.write(|state| state.fullness = fullest);
-    }
+    room.write(|state| state.fullness = fullest);
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a share of 0 to 1 needs no exact bytes")]

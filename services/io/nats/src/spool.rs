@@ -116,6 +116,13 @@ impl Spool {
         self.inner.link.reconnects.clone()
     }
 
+    /// Sends what has been written, hand-backs above all, before the process ends.
+    pub async fn flush(&self) {
+        if let Err(error) = self.inner.link.client.flush().await {
+            tracing::debug!(%error, "not everything was sent");
+        }
+    }
+
     /// How full the fullest stream that mail must pass is, 0.0 to 1.0, as of the last two seconds. From
     /// [`Spool::FULL`] on, new mail is refused with 452.
     pub fn fullness(&self) -> f64 {
@@ -168,15 +175,18 @@ impl Upkeep {
         let mut reconnects = self.link.reconnects.clone();
         reconnects.mark_unchanged();
         loop {
+            let look = async {
+                tokio::time::sleep(room::REFRESH).await;
+                room::look(&self.context, &self.layout, &self.room).await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(room::REFRESH) => {}
+                () = look => {}
                 Ok(()) = reconnects.changed() => {
                     if let Err(error) = layout::ensure(&self.context, &self.link, &self.config, self.layout).await {
                         tracing::error!(%error, "the streams are not as they were");
                     }
                 }
             }
-            room::look(&self.context, &self.layout, &self.room).await;
         }
     }
 }

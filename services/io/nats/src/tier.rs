@@ -17,8 +17,8 @@ use crate::subject::{self, StreamName};
 #[derive(Debug, Error)]
 #[error("cannot look into {stream}: {why}")]
 pub struct LookError {
-    stream: String,
-    why: String,
+    pub(crate) stream: String,
+    pub(crate) why: String,
 }
 
 /// What waits in READY (what is in flight included) or in a tier.
@@ -81,6 +81,16 @@ impl Spool {
         };
         let millis = u64::try_from(found.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
         Ok(Some(Timestamp::from_millis(millis)))
+    }
+
+    /// How many dead letters are kept.
+    ///
+    /// # Errors
+    /// [`LookError`].
+    pub async fn dead_letters(&self) -> Result<u64, LookError> {
+        let failed = |why: String| LookError { stream: StreamName::Dead.to_string(), why };
+        let stream = self.context().get_stream(StreamName::Dead.to_string()).await;
+        stream.map(|stream| stream.cached_info().state.messages).map_err(|error| failed(error.to_string()))
     }
 
     /// How much waits where: READY and all tiers, by site, tenant and class. For people and gauges, not for decisions:

@@ -114,6 +114,11 @@ impl Bodies {
         last(Class::Transactional).filter(|_| self.is_over(Class::Transactional))
     }
 
+    /// Bytes in memory and on their way there.
+    pub(super) fn all_taken(&self) -> u64 {
+        self.taken(Class::Transactional) + self.taken(Class::Bulk)
+    }
+
     /// Whether so many bytes fit without dropping anything.
     fn has_room(&self, class: Class, bytes: u64) -> bool {
         let all = self.taken(Class::Transactional) + self.taken(Class::Bulk) + bytes;
