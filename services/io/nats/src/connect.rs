@@ -99,6 +99,7 @@ pub(crate) async fn connect(config: &NatsConfig, name: &str) -> Result<Link, Con
                 ConnectError::Refused { url: url.clone(), why }
             }
             ConnectErrorKind::Tls => ConnectError::Tls { url: url.clone(), why },
+            _ if is_tls(&error) => ConnectError::Tls { url: url.clone(), why },
             _ => ConnectError::Absent { url: url.clone(), why },
         }
     })?;
@@ -162,6 +163,19 @@ fn note(event: &Event) {
         Event::Disconnected => tracing::warn!("lost the connection to NATS; reconnecting"),
         other => tracing::debug!(event = %other, "NATS"),
     }
+}
+
+/// A handshake that fails comes as an I/O error around one of rustls.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<async_nats::rustls::Error>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {

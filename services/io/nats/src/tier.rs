@@ -83,16 +83,6 @@ impl Spool {
         Ok(Some(Timestamp::from_millis(millis)))
     }
 
-    /// How many dead letters are kept.
-    ///
-    /// # Errors
-    /// [`LookError`].
-    pub async fn dead_letters(&self) -> Result<u64, LookError> {
-        let failed = |why: String| LookError { stream: StreamName::Dead.to_string(), why };
-        let stream = self.context().get_stream(StreamName::Dead.to_string()).await;
-        stream.map(|stream| stream.cached_info().state.messages).map_err(|error| failed(error.to_string()))
-    }
-
     /// How much waits where: READY and all tiers, by site, tenant and class. For people and gauges, not for decisions:
     /// it costs milliseconds.
     ///

@@ -11,6 +11,9 @@ mod mail;
 #[path = "nats/layout.rs"]
 mod layout;
 
+#[path = "nats/access.rs"]
+mod access;
+
 #[path = "nats/publish.rs"]
 mod publish;
 

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::Child;
 use std::time::Duration;
 
-use postrider_model::{EnvelopeId, ShardLayout};
+use postrider_model::{EnvelopeId, Record, ShardLayout};
 use postrider_nats::{NatsConfig, Sharing, Spool};
 use tempfile::TempDir;
 
@@ -95,7 +95,9 @@ async fn the_death_of_a_leader_loses_nothing() {
     let mut replayed = BTreeSet::new();
     eventually("a replay", async || {
         replayed.clear();
-        let see = |_, record: postrider_model::Record| drop(replayed.insert(record.id));
+        let see = |_, record: Record| {
+            replayed.insert(record.id);
+        };
         spool.replay_events(t00, 0, see).await.ok()
     })
     .await;

@@ -152,6 +152,7 @@ async fn a_record_that_is_no_packet_is_buried() {
         }
     };
     spool.bury_undecodable(undecodable).await;
+    assert_eq!(spool.dead_count().await.unwrap(), 1);
     let dead = jetstream.get_stream("DEAD").await.unwrap();
     let letter = dead.get_last_raw_message_by_subject("dead.undecodable").await.unwrap();
     assert_eq!(letter.payload, "no packet");

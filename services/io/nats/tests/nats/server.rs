@@ -20,8 +20,12 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let child = spawn(directory.path(), "-1");
+        Self::start_with(TempDir::new().unwrap(), &[])
+    }
+
+    /// With more arguments, which may name files in its directory.
+    pub fn start_with(directory: TempDir, arguments: &[&str]) -> Self {
+        let child = spawn(directory.path(), "-1", arguments);
         let mut server = Self { child, directory, port: 0 };
         server.port = server.chosen_port();
         server
@@ -34,7 +38,7 @@ impl Server {
             let files = std::fs::read_dir(self.directory.path()).unwrap().map(|file| file.unwrap().path());
             let text = files.filter(|file| file.extension().is_some_and(|extension| extension == "ports"));
             let text: String = text.map(|file| std::fs::read_to_string(file).unwrap_or_default()).collect();
-            let digits = text.split("nats://127.0.0.1:").nth(1).map(|rest| rest.split('"').next().unwrap_or_default());
+            let digits = text.split("://127.0.0.1:").nth(1).map(|rest| rest.split('"').next().unwrap_or_default());
             if let Some(port) = digits.and_then(|digits| digits.parse().ok()) {
                 return port;
             }
@@ -80,7 +84,7 @@ impl Server {
 
     /// The same store on the same port.
     pub fn start_again(&mut self) {
-        self.child = spawn(self.directory.path(), &self.port.to_string());
+        self.child = spawn(self.directory.path(), &self.port.to_string(), &[]);
     }
 }
 
@@ -92,9 +96,9 @@ impl Drop for Server {
 }
 
 /// On a free port for `-1`, which is then found in a file.
-fn spawn(directory: &Path, port: &str) -> Child {
+fn spawn(directory: &Path, port: &str, arguments: &[&str]) -> Child {
     let directory_text = directory.to_str().unwrap();
-    run(directory, &["--port", port, "--ports_file_dir", directory_text])
+    run(directory, &[&["--port", port, "--ports_file_dir", directory_text], arguments].concat())
 }
 
 /// A server on loopback with its store and its log in a directory.
