@@ -32,7 +32,7 @@ pub async fn find() -> anyhow::Result<PathBuf> {
     let output = Command::new(&program).arg("--version").output().await.with_context(|| {
         format!("{} cannot be run: set NATS_SERVER to a nats-server of 2.15.1 or newer", program.display())
     })?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let text = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned();
     let found = version(&text)
         .with_context(|| format!("{} does not say that it is nats-server: {text:?}", program.display()))?;
     if found < OLDEST {
