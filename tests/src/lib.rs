@@ -20,3 +20,11 @@ pub mod peers;
 pub mod talk;
 
 pub mod mail;
+
+pub mod load;
+
+pub mod sink;
+
+pub mod streams;
+
+pub mod processes;

@@ -1,0 +1,53 @@
+//! A look behind the scenes: what JetStream's streams still hold. For tests that want the queue empty at the end.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use async_nats::jetstream;
+
+/// Streams that mail passes through, by the beginnings of their names.
+const PASSED: [&str; 4] = ["READY_", "RETRY_", "INTAKE", "DEAD"];
+
+/// Waits until nothing is left in the streams that mail passes through, and nothing is unacknowledged.
+///
+/// # Errors
+/// Names what is left.
+pub fn until_empty(nats: SocketAddr, patience: Duration) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let context = jetstream::new(async_nats::connect(format!("nats://{nats}")).await?);
+        let begun = Instant::now();
+        loop {
+            let left = left(&context).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            if begun.elapsed() > patience {
+                bail!("the queue is not empty after {} s: {}", patience.as_secs(), left.join(", "));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+}
+
+async fn left(context: &jetstream::Context) -> Result<Vec<String>> {
+    use futures_util::TryStreamExt;
+    let streams: Vec<_> = context.streams().try_collect().await?;
+    let mut left = Vec::new();
+    for stream in streams {
+        let name = stream.config.name;
+        if stream.state.messages == 0 || !PASSED.iter().any(|passed| name.starts_with(passed)) {
+            continue;
+        }
+        let handle = context.get_stream_no_info(&name).await?;
+        let consumers: Vec<_> = handle.consumers().try_collect().await?;
+        let unacked: Vec<String> = consumers
+            .iter()
+            .filter(|consumer| consumer.num_ack_pending > 0 || consumer.num_pending > 0)
+            .map(|c| format!("{} unacked {} pending {}", c.name, c.num_ack_pending, c.num_pending))
+            .collect();
+        left.push(format!("{name} holds {} ({})", stream.state.messages, unacked.join("; ")));
+    }
+    Ok(left)
+}
