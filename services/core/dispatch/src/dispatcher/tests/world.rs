@@ -41,7 +41,6 @@ pub struct Link {
 
 pub struct World {
     pub dispatcher: Dispatcher,
-    pub config: DispatcherConfig,
     pub owner: LimitOwner,
     pub shaping: Shaping,
     pub now: Timestamp,
@@ -68,8 +67,7 @@ impl World {
         // The owner began long ago, so that its rates are not taken as used up.
         let owner = LimitOwner::new(shaping.clone(), 1, Timestamp::from_millis(1_000));
         let mut world = Self {
-            dispatcher: Dispatcher::new(config.clone(), 1),
-            config,
+            dispatcher: Dispatcher::new(config, 1),
             owner,
             shaping,
             now: Timestamp::from_millis(1_000_000_000_000),
