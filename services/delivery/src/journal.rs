@@ -6,6 +6,7 @@ use std::time::Duration;
 use postrider_dispatch::settle::SettledThrough;
 use postrider_model::{EnvelopeId, Record, ShardId};
 use postrider_nats::Spool;
+use postrider_runtime::random;
 use prometheus::Histogram;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -95,7 +96,7 @@ impl Writer {
                 records.iter().filter(|record| record.next.is_some()).map(|record| record.id).collect();
             let flush = self.tracker().flush_begun();
             let began = std::time::Instant::now();
-            let sequence = self.publish(records).await;
+            let sequence = self.publish(&records).await;
             self.publish.observe(began.elapsed().as_secs_f64());
             self.tracker().recorded(flush, sequence, moving);
             for done in waiting.into_iter().flatten() {
@@ -107,10 +108,11 @@ impl Writer {
         }
     }
 
-    async fn publish(&self, records: Vec<Record>) -> u64 {
+    async fn publish(&self, records: &[Record]) -> u64 {
+        let flush = format!("{}-{:032x}", self.shard, u128::from_be_bytes(random::bytes()));
         loop {
             if self.fence.may_act() {
-                match self.spool.publish_events(self.shard, &records).await {
+                match self.spool.publish_events(self.shard, records, &flush).await {
                     Ok(sequence) => return sequence,
                     Err(error) => tracing::warn!(shard = %self.shard, %error, "cannot write EVENTS yet; trying again"),
                 }

@@ -11,7 +11,8 @@ use postrider_model::{MemberId, ShardId};
 use postrider_nats::{Members, ShardLeases, Standing};
 use postrider_runtime::ReadinessFlag;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::arrivals::Arrivals;
@@ -32,10 +33,13 @@ pub struct Ownership {
     inputs: mpsc::Sender<Input>,
     ready: ReadinessFlag,
     holding: BTreeMap<ShardId, Holding>,
-    tasks: JoinSet<ShardId>,
+    tasks: JoinSet<()>,
+    /// When what is still held is let go by force; `None` before a stop was asked for.
+    give_up_at: Option<Instant>,
 }
 
 struct Holding {
+    task: task::Id,
     epoch: u64,
     release: CancellationToken,
     lost: CancellationToken,
@@ -50,10 +54,10 @@ impl Ownership {
         inputs: mpsc::Sender<Input>,
         ready: ReadinessFlag,
     ) -> Self {
-        Self { me, tools, arrivals, inputs, ready, holding: BTreeMap::new(), tasks: JoinSet::new() }
+        Self { me, tools, arrivals, inputs, ready, holding: BTreeMap::new(), tasks: JoinSet::new(), give_up_at: None }
     }
 
-    /// Runs until `stop`, then gives everything back, within `drain`.
+    /// Runs until `stop`, then gives everything back, within `drain`. Renewals, lost shards and the fence count to the end.
     ///
     /// # Errors
     /// If another process has taken this member's name.
@@ -68,7 +72,7 @@ impl Ownership {
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = stop.cancelled(), if self.give_up_at.is_none() => self.begin_giving_back(drain),
                 _ = look.tick() => {}
                 Ok(()) = members.changed() => {}
                 Ok(()) = leases.changed() => {}
@@ -88,11 +92,17 @@ impl Ownership {
                         self.lose_all();
                     }
                 }
-                Some(ended) = self.tasks.join_next() => {
-                    if let Ok(shard) = ended {
-                        self.holding.remove(&shard);
-                    }
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    self.ended(ended).await;
                 }
+            }
+            if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
+                tracing::warn!("conversations did not end in time; their shards are left to be taken over");
+                self.lose_all();
+                while self.tasks.join_next().await.is_some() {}
+            }
+            if self.give_up_at.is_some() && self.tasks.is_empty() {
+                return Ok(());
             }
             if !self.tools.fence.may_act() {
                 self.lose_all();
@@ -102,8 +112,6 @@ impl Ownership {
             }
             self.show();
         }
-        self.give_back(drain).await;
-        Ok(())
     }
 
     fn follow(&mut self, members: &Members, leases: &ShardLeases) {
@@ -114,6 +122,7 @@ impl Ownership {
         let holding = self.holding.iter().map(|(shard, held)| (*shard, held.epoch)).collect();
         for step in decide(&self.me, &living, &seen, &holding, &self.tools.spool.layout()) {
             match step {
+                OwnershipStep::Claim(_) if self.give_up_at.is_some() => {}
                 OwnershipStep::Claim(shard) => {
                     let revision = leases.get(&shard).map(|(_, revision)| *revision);
                     self.claim(shard, seen.get(&shard), revision, living.len() > 1);
@@ -138,21 +147,18 @@ impl Ownership {
         let may_live = previous.is_some_and(|lease| lease.released || lease.owner == self.me);
         let quiet = if others && may_live { LONGEST_PERMIT } else { Duration::ZERO };
         let (release, lost) = (CancellationToken::new(), CancellationToken::new());
-        self.holding
-            .insert(shard, Holding { epoch: takeover.lease().epoch, release: release.clone(), lost: lost.clone() });
+        let epoch = takeover.lease().epoch;
         let task = ShardTask {
             shard,
             tools: self.tools.clone(),
             inputs: self.inputs.clone(),
             arrivals: self.arrivals.clone(),
-            release,
-            lost,
+            release: release.clone(),
+            lost: lost.clone(),
             quiet,
         };
-        self.tasks.spawn(async move {
-            task.run(takeover, revision).await;
-            shard
-        });
+        let task = self.tasks.spawn(task.run(takeover, revision)).id();
+        self.holding.insert(shard, Holding { task, epoch, release, lost });
     }
 
     fn lose_all(&mut self) {
@@ -171,14 +177,28 @@ impl Ownership {
         }
     }
 
-    async fn give_back(&mut self, drain: Duration) {
+    /// A shard's task is over; one that broke could not say so to the worker.
+    async fn ended(&mut self, ended: Result<(task::Id, ()), task::JoinError>) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        let shard = self.holding.iter().find(|(_, held)| held.task == id).map(|(shard, _)| *shard);
+        if let Some(shard) = shard
+            && let Some(held) = self.holding.remove(&shard)
+            && let Err(error) = ended
+        {
+            tracing::error!(%shard, %error, "the task of a shard broke");
+            held.lost.cancel();
+            // The worker ends only with the process.
+            drop(self.inputs.send(Input::Lost(shard)).await);
+        }
+    }
+
+    fn begin_giving_back(&mut self, drain: Duration) {
+        self.give_up_at = Some(Instant::now() + drain);
         for held in self.holding.values() {
             held.release.cancel();
-        }
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(drain, all).await.is_err() {
-            tracing::warn!("conversations did not end in time; their shards are left to be taken over");
-            self.lose_all();
         }
     }
 }

@@ -69,8 +69,13 @@ pub fn retry(until: Timestamp) -> Move {
     Move::Tier { tier: Tier::M5, reason: WaitReason::Retry, until, attempt: 1, pending: vec![0], last_reply: None }
 }
 
+/// A name for a flush that no other has.
+fn flush() -> String {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos().to_string()
+}
+
 pub async fn write(cluster: &Cluster, records: &[Record]) {
-    cluster.spool.publish_events("b01".parse().unwrap(), records).await.unwrap();
+    cluster.spool.publish_events("b01".parse().unwrap(), records, &flush()).await.unwrap();
 }
 
 async fn all(mut stream: Streaming<api::EventBatch>) -> Vec<api::Event> {

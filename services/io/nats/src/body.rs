@@ -18,6 +18,10 @@ use crate::subject::{self, StreamName};
 /// The largest body, as stored, that travels in its envelope's own record.
 pub const INLINE_BYTES: usize = 64 * 1024;
 
+/// The largest message that travels in its envelope's own record, however small it becomes: what is unfolded from there is
+/// in nobody's budget of memory.
+const INLINE_MESSAGE_BYTES: usize = 1 << 20;
+
 /// The largest message that is unfolded: a bound against a frame that lies about its size.
 pub const LARGEST_MESSAGE: usize = 256 << 20;
 
@@ -98,9 +102,12 @@ impl Spool {
     /// # Errors
     /// [`PublishError`], after the configured budget.
     pub async fn place_body(&self, message: Bytes, sharing: Sharing) -> Result<Body, PublishError> {
+        let size = message.len();
         let body = encode_body(message);
         match body {
-            Body::Inline { bytes, compressed } if sharing == Sharing::Shared || bytes.len() > INLINE_BYTES => {
+            Body::Inline { bytes, compressed }
+                if sharing == Sharing::Shared || bytes.len() > INLINE_BYTES || size > INLINE_MESSAGE_BYTES =>
+            {
                 self.put_body(bytes, compressed, sharing).await.map(Body::Stored)
             }
             placed => Ok(placed),

@@ -31,25 +31,30 @@ const BYTES: usize = 512 * 1024;
 const IDS: &str = "Postrider-Ids";
 
 impl Spool {
-    /// Appends records to a shard's journal, in order, in as few messages as the bounds allow. Returns the sequence of
-    /// the last message: once all of its records are settled, a replay may begin behind it.
+    /// Appends records to a shard's journal, in order, in as few messages as the bounds allow. `flush` names the call: the
+    /// same again when it is repeated, so that what was stored the first time is not stored twice. Returns the sequence of
+    /// the first message: a replay may begin there as long as one of the records is not settled.
     ///
     /// # Errors
     /// [`PublishError`], after the configured budget: then some of the records may be there all the same.
-    pub async fn publish_events(&self, shard: ShardId, records: &[Record]) -> Result<u64, PublishError> {
+    pub async fn publish_events(&self, shard: ShardId, records: &[Record], flush: &str) -> Result<u64, PublishError> {
         let subject = subject::event(shard);
-        let mut last = 0;
+        let mut first = None;
         let mut rest: Vec<wire::Record> = records.iter().map(wire::Record::from).collect();
-        while !rest.is_empty() {
+        for number in 0u32.. {
+            if rest.is_empty() {
+                break;
+            }
             let later = rest.split_off(fitting(&rest));
             let (ids, payload) = batch(rest);
             let mut headers = HeaderMap::new();
-            headers.insert(NATS_MESSAGE_ID, self.client().new_inbox());
+            headers.insert(NATS_MESSAGE_ID, format!("{flush}:{number}"));
             headers.insert(IDS, ids.to_hex());
-            last = self.publish_with(&subject, headers, payload, self.publish_budget()).await?;
+            let sequence = self.publish_with(&subject, headers, payload, self.publish_budget()).await?;
+            first.get_or_insert(sequence);
             rest = later;
         }
-        Ok(last)
+        Ok(first.unwrap_or_default())
     }
 
     /// Hands every record of a shard that was written after `settled_through` to `see`, with the sequence of its message,

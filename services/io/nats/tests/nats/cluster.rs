@@ -73,7 +73,7 @@ async fn the_death_of_a_leader_loses_nothing() {
     let publish = async |numbers: std::ops::Range<u64>| {
         for n in numbers {
             spool.publish_ready(&transactional(n)).await.unwrap();
-            spool.publish_events(t00, &[record(n, t00, spool.server_now())]).await.unwrap();
+            spool.publish_events(t00, &[record(n, t00, spool.server_now())], &format!("flush-{n}")).await.unwrap();
         }
     };
     publish(0..100).await;

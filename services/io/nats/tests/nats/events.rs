@@ -8,11 +8,16 @@ use postrider_nats::{ScanFrom, Spool};
 use crate::mail::{message, record, shard};
 use crate::server::{PATIENCE, Server};
 
+/// A name for a flush that no other has.
+fn flush() -> String {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos().to_string()
+}
+
 async fn write(spool: &Spool, shard_name: &str, numbers: std::ops::Range<u64>) -> u64 {
     let shard = shard(shard_name);
     let now = spool.server_now();
     let records: Vec<Record> = numbers.map(|n| record(n, shard, now)).collect();
-    spool.publish_events(shard, &records).await.unwrap()
+    spool.publish_events(shard, &records, &flush()).await.unwrap()
 }
 
 async fn replay(spool: &Spool, shard_name: &str, from: u64) -> (Vec<u64>, u64) {
@@ -72,7 +77,7 @@ async fn a_scan_keeps_to_its_time_and_its_order() {
     let at = |seconds: u64| now.before(Duration::from_secs(50)).after(Duration::from_secs(seconds));
     for (shard_name, seconds) in [("b00", 10), ("b01", 20), ("b00", 30), ("b01", 40)] {
         let shard = shard(shard_name);
-        spool.publish_events(shard, &[record(seconds, shard, at(seconds))]).await.unwrap();
+        spool.publish_events(shard, &[record(seconds, shard, at(seconds))], &flush()).await.unwrap();
     }
     let records = spool.scan_events(at(15), at(35), &[]).collect(10).await.unwrap();
     assert_eq!(records.iter().map(|record| record.at).collect::<Vec<_>>(), [at(20), at(30)]);

@@ -111,7 +111,7 @@ async fn the_journal_is_still_there() {
     let spool = server.spool().await;
     let t00 = shard("t00");
     let record = crate::mail::record(1, t00, spool.server_now());
-    let sequence = spool.publish_events(t00, &[record]).await.unwrap();
+    let sequence = spool.publish_events(t00, &[record], "flush").await.unwrap();
     server.kill();
     server.start_again();
     let mut seen = 0;
