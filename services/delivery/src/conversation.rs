@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_dispatch::dispatcher::{AttemptResult, Conversation, Failure, FailureScope, Ticket};
-use postrider_model::{Attempt, Body, Envelope, Timestamp};
+use postrider_model::{Attempt, Body, EnhancedCode, Envelope, Reply, Timestamp};
 use postrider_nats::decode_body;
 use postrider_net::Plan;
 use postrider_runtime::clock;
@@ -189,10 +189,16 @@ impl ConversationTask {
         message: Bytes,
     ) -> Result<(Vec<(u32, AttemptResult)>, Progress), Failure> {
         let Job { ticket, envelope, recipients, .. } = job;
-        let signed = self.finisher.finish(&envelope, message).await.map_err(|error| {
-            tracing::error!(message = %envelope.message, error = format!("{error:#}"), "cannot finish a message");
-            Failure { scope: FailureScope::Ourselves, reply: None, text: format!("{error:#}") }
-        })?;
+        let signed = match self.finisher.finish(&envelope, message).await {
+            Ok(signed) => signed,
+            Err(error) => {
+                // The fault of one key: the message waits, the connection is as good as before.
+                tracing::error!(message = %envelope.message, error = format!("{error:#}"), "cannot sign a message");
+                let reply = Reply::new(451, Some(EnhancedCode(4, 7, 5)), &format!("cannot be signed: {error:#}"));
+                let unsigned = |index| (index, AttemptResult::Refused(reply.clone()));
+                return Ok((recipients.into_iter().map(unsigned).collect(), Progress::Ready));
+            }
+        };
         if !self.fence.may_act() {
             let text = "this process may not act until its membership is renewed".to_owned();
             return Err(Failure { scope: FailureScope::Ourselves, reply: None, text });
