@@ -16,3 +16,6 @@ mod claim;
 
 mod owner;
 pub use owner::LimitOwner;
+
+#[cfg(test)]
+mod tests;

@@ -169,3 +169,103 @@ impl FairQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const QUANTUM: u32 = 100;
+
+    fn tenant(number: u8) -> TenantId {
+        format!("tenant{number}").parse().unwrap()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Push { tenant: u8, cost: u32 },
+        Pop,
+        PutBack,
+        Remove { which: usize },
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => (0..5u8, 1..100u32).prop_map(|(tenant, cost)| Event::Push { tenant, cost }),
+            3 => Just(Event::Pop),
+            1 => Just(Event::PutBack),
+            1 => any::<usize>().prop_map(|which| Event::Remove { which }),
+        ]
+    }
+
+    /// Tickets by tenant in their order, as a list that is searched through.
+    #[derive(Default)]
+    struct Model(Vec<(u8, Place, Ticket, u32)>);
+
+    impl Model {
+        fn first_of(&self, ticket: Ticket) -> bool {
+            let Some(found) = self.0.iter().find(|(_, _, other, _)| *other == ticket) else { return false };
+            self.0.iter().all(|(tenant, place, _, _)| *tenant != found.0 || *place >= found.1)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_each_tenant_is_first_in_first_out(events in vec(event(), 1..300)) {
+            let (mut queue, mut model, mut popped) = (FairQueue::default(), Model::default(), None);
+            for (number, event) in events.iter().enumerate() {
+                match *event {
+                    Event::Push { tenant: number_of_tenant, cost } => {
+                        let ticket = Ticket(number as u64);
+                        let place = queue.push_back(&tenant(number_of_tenant), 1, ticket, cost);
+                        model.0.push((number_of_tenant, place, ticket, cost));
+                    }
+                    Event::Pop => match queue.pop(QUANTUM) {
+                        Some(ticket) => {
+                            prop_assert!(model.first_of(ticket));
+                            let at = model.0.iter().position(|(_, _, other, _)| *other == ticket).unwrap();
+                            popped = Some(model.0.remove(at));
+                        }
+                        None => prop_assert!(model.0.is_empty()),
+                    },
+                    Event::PutBack => if let Some((number, _, ticket, cost)) = popped.take() {
+                        let place = queue.put_back(&tenant(number), 1, ticket, cost);
+                        model.0.push((number, place, ticket, cost));
+                        prop_assert!(model.first_of(ticket));
+                    },
+                    Event::Remove { which } => if !model.0.is_empty() {
+                        let (number, place, _, _) = model.0.remove(which % model.0.len());
+                        queue.remove(&tenant(number), place);
+                    },
+                }
+                prop_assert_eq!(queue.len(), model.0.len());
+                prop_assert_eq!(queue.cost(), model.0.iter().map(|(_, _, _, cost)| u64::from(*cost)).sum::<u64>());
+                prop_assert_eq!(queue.next(QUANTUM).is_some(), !model.0.is_empty());
+            }
+        }
+
+        #[test]
+        fn tenants_with_work_get_the_same_up_to_two_turns(costs in vec((0..4u8, 1..100u32), 100..600)) {
+            let mut queue = FairQueue::default();
+            let mut left: HashMap<u8, u32> = HashMap::new();
+            let mut tickets = HashMap::new();
+            for (number, (tenant_number, cost)) in costs.iter().enumerate() {
+                let ticket = Ticket(number as u64);
+                queue.push_back(&tenant(*tenant_number), 1, ticket, *cost);
+                *left.entry(*tenant_number).or_default() += 1;
+                tickets.insert(ticket, (*tenant_number, u64::from(*cost)));
+            }
+            let mut served: HashMap<u8, u64> = left.keys().map(|tenant| (*tenant, 0)).collect();
+            // Until the first has nothing left.
+            while left.values().all(|left| *left > 0) {
+                let (tenant, cost) = tickets[&queue.pop(QUANTUM).unwrap()];
+                *served.get_mut(&tenant).unwrap() += cost;
+                *left.get_mut(&tenant).unwrap() -= 1;
+                let (least, most) = (served.values().min().unwrap(), served.values().max().unwrap());
+                prop_assert!(most - least <= 2 * u64::from(QUANTUM), "{served:?}");
+            }
+        }
+    }
+}

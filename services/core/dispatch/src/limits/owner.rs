@@ -100,6 +100,12 @@ impl LimitOwner {
         self.paths.get(path).map_or(0, |used| used.common + used.reserved)
     }
 
+    /// Paths that are remembered.
+    #[cfg(test)]
+    pub(super) fn paths(&self) -> usize {
+        self.paths.len()
+    }
+
     /// Asks for one connection and some messages over it. No permit lives beyond `fence_until` (the last renewal of this
     /// process's membership plus its TTL), so that a successor that waited for it finds none alive.
     pub fn acquire(&mut self, ask: &Ask, now: Timestamp, fence_until: Timestamp) -> Grant {
@@ -289,7 +295,9 @@ impl Use {
     }
 
     fn is_idle(&mut self, now: Timestamp) -> bool {
-        self.common + self.reserved == 0 && self.window.is_empty(now)
+        let claimed = self.connection_claim.as_ref().is_some_and(|claim| claim.until > now)
+            || self.rate_claim.as_ref().is_some_and(|claim| claim.until > now);
+        !claimed && self.common + self.reserved == 0 && self.window.is_empty(now)
     }
 }
 

@@ -205,7 +205,7 @@ impl Trial {
 
     fn transmit(&mut self, conversation: Conversation, ticket: Ticket, recipients: u32, how: u8) {
         let world = &mut self.world;
-        if !world.links.get(&conversation).is_some_and(|link| link.carries == Some(ticket)) {
+        if world.links.get(&conversation).is_none_or(|link| link.carries != Some(ticket)) {
             return;
         }
         if how % 8 == 7 {

@@ -137,6 +137,9 @@ impl World {
         self.dispatcher.handle(fact, self.now);
         while let Some(action) = self.dispatcher.poll() {
             self.judge(&action);
+            if let Action::Transmit { conversation, ticket, .. } = action {
+                self.judge_order(conversation, ticket);
+            }
             self.todo.push(action);
         }
     }
@@ -205,6 +208,15 @@ impl World {
             let count: u32 = sent.iter().map(|(_, recipients)| recipients).sum();
             assert!(count <= rate.count(), "{count} recipients within a window of {rate}");
         }
+    }
+
+    /// No bulk goes over a lane where transactional mail waits.
+    fn judge_order(&self, conversation: Conversation, ticket: Ticket) {
+        let talk = self.dispatcher.conversations.get(&conversation);
+        let lane = talk.and_then(|talk| self.dispatcher.lanes.lane(talk.lane));
+        let urgent_waits = lane.is_some_and(|lane| lane.queues[Class::Transactional].len() > 0);
+        let is_bulk = self.mails[&ticket].entry.class == Class::Bulk;
+        assert!(!is_bulk || !urgent_waits, "{ticket:?} goes before transactional mail");
     }
 
     fn judge_settle(&mut self, ticket: Ticket, plan: &Plan) {
