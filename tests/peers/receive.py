@@ -1,6 +1,6 @@
-"""An SMTP receiver made of aiosmtpd that keeps the exact bytes of what it takes.
+"""An SMTP (or LMTP, RFC 2033) receiver made of aiosmtpd that keeps the exact bytes of what it takes.
 
-usage: receive.py FOLDER
+usage: receive.py FOLDER [lmtp]
 Listens on a free port of 127.0.0.1 and writes FOLDER/ready.json {"address"}. The message number N becomes FOLDER/N.eml
 (bytes as they came, unstuffed), then FOLDER/N.json {"mail_from", "rcpt_tos"}. Stops on SIGTERM.
 """
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 
+from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP
 
 
@@ -28,7 +29,9 @@ class Keeper:
             os.path.join(self.folder, f"{number}.json"),
             {"mail_from": envelope.mail_from, "rcpt_tos": envelope.rcpt_tos},
         )
-        return f"250 2.0.0 kept as {number}"
+        # LMTP wants a reply for each recipient (RFC 2033 section 4.2).
+        replies = len(envelope.rcpt_tos) if isinstance(server, LMTP) else 1
+        return "\r\n".join([f"250 2.0.0 kept as {number}"] * replies)
 
 
 def write_whole(path, value):
@@ -37,11 +40,11 @@ def write_whole(path, value):
     os.rename(path + ".new", path)
 
 
-async def main(folder):
+async def main(folder, protocol):
     keeper = Keeper(folder)
 
     def session():
-        return SMTP(keeper, enable_SMTPUTF8=True, data_size_limit=64 * 1024 * 1024, hostname="aiosmtpd.localhost")
+        return protocol(keeper, enable_SMTPUTF8=True, data_size_limit=64 * 1024 * 1024, hostname="aiosmtpd.localhost")
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -53,4 +56,4 @@ async def main(folder):
     server.close()
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(sys.argv[1], LMTP if sys.argv[2:] == ["lmtp"] else SMTP))

@@ -13,7 +13,7 @@ use postrider_ingress::IngressConfig;
 use postrider_model::{Domain, MemberId, ShardLayout, Snapshot};
 use postrider_nats::{Member, Membership, NatsConfig, Spool};
 use postrider_runtime::telemetry::LogConfig;
-use postrider_runtime::{Admin, ClusterKey, Readiness, clock};
+use postrider_runtime::{Admin, ClusterKey, Readiness, clock, host};
 use prometheus::Registry;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -111,7 +111,7 @@ impl ProcessConfig {
     /// If the name is malformed.
     pub fn member(&self, role: &str) -> anyhow::Result<MemberId> {
         let name = if self.cluster.member.is_empty() {
-            format!("{}-{role}", host_name()?.as_str().replace(['.', '_'], "-"))
+            format!("{}-{role}", host::name()?.as_str().replace(['.', '_'], "-"))
         } else {
             self.cluster.member.clone()
         };
@@ -124,19 +124,10 @@ impl ProcessConfig {
     /// If the name is malformed.
     pub fn ehlo_name(&self) -> anyhow::Result<Domain> {
         if self.delivery.ehlo_name.is_empty() {
-            return host_name();
+            return Ok(host::name()?);
         }
         self.delivery.ehlo_name.parse().context("delivery.ehlo_name")
     }
-}
-
-/// The name of this host, or `localhost` if it has none that could stand in EHLO.
-///
-/// # Errors
-/// None: `localhost` is a name.
-pub fn host_name() -> anyhow::Result<Domain> {
-    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Ok(named.trim().parse().or_else(|_| "localhost".parse())?)
 }
 
 /// A process that has reached its queue and is a member.

@@ -20,7 +20,7 @@ use postrider_control::{Control, ControlConfig};
 use postrider_delivery::Delivery;
 use postrider_ingress::{Ingress, IngressConfig, ListenerConfig, ListenerKind, NetworkConfig};
 use postrider_net::{Dns, SiteResolver};
-use postrider_runtime::{shutdown, telemetry};
+use postrider_runtime::{host, shutdown, telemetry};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -176,7 +176,7 @@ async fn ingress(
 ) -> anyhow::Result<Ingress> {
     let mut settings = match &config.ingress {
         Some(settings) => settings.clone(),
-        None => IngressConfig::new(crate::process::host_name()?),
+        None => IngressConfig::new(host::name()?),
     };
     let own = [
         ListenerConfig::new("relay", ports.relay, ListenerKind::Relay),

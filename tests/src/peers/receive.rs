@@ -46,9 +46,21 @@ impl Aiosmtpd {
     /// # Errors
     /// If it ends before it listens.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts one that speaks LMTP (RFC 2033).
+    ///
+    /// # Errors
+    /// If it ends before it listens.
+    pub fn start_lmtp() -> Result<Self> {
+        Self::start_with(&["lmtp"])
+    }
+
+    fn start_with(arguments: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("postrider-aiosmtpd-").tempdir()?;
         let mut command = Command::new(packaged_python()?);
-        command.arg(place::peer_script("receive.py")).arg(folder.path());
+        command.arg(place::peer_script("receive.py")).arg(folder.path()).args(arguments);
         let mut process = Process::start("aiosmtpd", &mut command, &folder.path().join("log"))?;
         let text = wait::until("aiosmtpd", || {
             if let Some(status) = process.ended()? {

@@ -20,6 +20,8 @@ pub use cluster_key::{ClusterKey, ClusterKeyError, SealError};
 
 pub mod clock;
 
+pub mod host;
+
 pub mod random;
 
 pub mod fault;

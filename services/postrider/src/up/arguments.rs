@@ -86,7 +86,8 @@ fn parse_route(text: &str) -> anyhow::Result<Route> {
     Ok(Route { domain, next_hops, origin: "up".to_owned() })
 }
 
-/// Where everything listens, on 127.0.0.1. A port of 0 is chosen by the system when it is bound.
+/// Where everything listens, on 127.0.0.1. A port of 0 is chosen by the system when it is bound; only that of NATS is chosen
+/// before, because its configuration names it.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
     /// SMTP from networks that may relay.
@@ -105,8 +106,11 @@ pub struct Ports {
     pub receiver: SocketAddr,
 }
 
+const NATS: u16 = 22;
+
 impl Ports {
-    /// The ports of a base, each checked to be free, so that a conflict is told before anything starts.
+    /// The ports of a base, each checked to be free, so that a conflict is told before anything starts. With base 0 only NATS
+    /// has a port yet.
     ///
     /// # Errors
     /// Names the first port that is taken and the flag that moves all of them.
@@ -115,6 +119,9 @@ impl Ports {
         let mut take = |name: &str, offset: u16| -> anyhow::Result<SocketAddr> {
             let port = if base == 0 { 0 } else { base.saturating_add(offset) };
             let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            if port == 0 && offset != NATS {
+                return Ok(wanted);
+            }
             match TcpListener::bind(wanted) {
                 Ok(listener) => {
                     let address = listener.local_addr()?;
@@ -133,7 +140,7 @@ impl Ports {
             submissions: take("submission with implicit TLS", 465)?,
             control: take("control", 90)?,
             metrics: take("metrics and health", 91)?,
-            nats: take("NATS", 22)?,
+            nats: take("NATS", NATS)?,
             receiver: take("the receiver", 26)?,
         })
     }
