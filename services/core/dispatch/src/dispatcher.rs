@@ -50,7 +50,7 @@ mod trouble;
 
 mod moves;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use postrider_model::{Class, ShardId, TenantId, Timestamp};
 
@@ -77,6 +77,8 @@ pub struct Dispatcher {
     index: Index,
     lanes: Lanes,
     conversations: HashMap<Conversation, Talk>,
+    /// Those among them that have nothing to do.
+    idle: BTreeSet<Conversation>,
     requests: HashMap<RequestId, Request>,
     /// Questions for connections that are out.
     asked_connections: usize,
@@ -101,6 +103,7 @@ impl Dispatcher {
             index: Index::default(),
             lanes: Lanes::default(),
             conversations: HashMap::new(),
+            idle: BTreeSet::new(),
             requests: HashMap::new(),
             asked_connections: 0,
             turns: PerClass::default(),
@@ -150,10 +153,11 @@ impl Dispatcher {
         }
         self.read_queued_bodies();
         self.make_moves();
+        self.ask_for_connections();
         while let Some(conversation) = self.restless.pop() {
             self.choose(conversation);
+            self.ask_for_connections();
         }
-        self.ask_for_connections();
     }
 
     /// Does what the time has come for.

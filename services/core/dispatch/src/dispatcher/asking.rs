@@ -45,6 +45,12 @@ impl Dispatcher {
                 let Some(path) = self.turns[class].pop() else { break };
                 self.ask_for_connection(path, class);
             }
+            // No room: one that has nothing to do makes some.
+            if !self.turns[class].is_empty()
+                && let Some(&id) = self.idle.first()
+            {
+                self.close(id);
+            }
         }
     }
 
@@ -135,8 +141,21 @@ impl Dispatcher {
                 self.answered(path, class, Some(Wait { until, reason }));
                 self.set_path_alarm(path);
                 self.move_path_if_blocked(path, class);
+                if reason == WaitReason::ConnectionLimit {
+                    self.make_room_on_path(path, class);
+                }
             }
             Some(Request::Renewal { conversation, .. }) => self.renewal_must_wait(conversation, until),
+        }
+    }
+
+    /// Closes a conversation of a path that has nothing to do: another of its lanes wants one, and its limit is reached.
+    fn make_room_on_path(&mut self, id: PathId, class: Class) {
+        let Some(path) = self.lanes.path(id) else { return };
+        let shared = path.idle[Class::Bulk].first();
+        let reserved = path.idle[Class::Transactional].first().filter(|_| class == Class::Transactional);
+        if let Some(&idle) = shared.or(reserved) {
+            self.close(idle);
         }
     }
 

@@ -14,10 +14,17 @@ impl Dispatcher {
     /// Changes a conversation, and keeps its lane's counts and its alarm right. `None` if there is no such conversation.
     pub(super) fn change<T>(&mut self, id: Conversation, change: impl FnOnce(&mut Talk, Timestamp) -> T) -> Option<T> {
         let talk = self.conversations.get_mut(&id)?;
-        let lane = self.lanes.lane_mut(talk.lane)?;
+        let (lane, path) = self.lanes.both_mut(talk.lane)?;
         lane.uncount(id, talk);
+        path.idle[talk.permit.class].remove(&id);
         let result = change(talk, self.now);
         lane.count(id, talk);
+        if talk.is_free() {
+            path.idle[talk.permit.class].insert(id);
+            self.idle.insert(id);
+        } else {
+            self.idle.remove(&id);
+        }
         self.alarms.set(Alarm::Conversation(id), talk.wake_at(self.config.idle_timeout));
         Some(result)
     }

@@ -162,6 +162,8 @@ pub(super) struct PathState {
     pub(super) wanting: PerClass<VecDeque<LaneId>>,
     /// Conversations, not counting those not yet permitted.
     pub(super) conversations: u32,
+    /// Those among them that have nothing to do, by the class of their permits.
+    pub(super) idle: PerClass<BTreeSet<Conversation>>,
 }
 
 /// A source and whether it is left alone.
@@ -283,6 +285,7 @@ impl Lanes {
             wait: PerClass::default(),
             wanting: PerClass::default(),
             conversations: 0,
+            idle: PerClass::default(),
         };
         self.paths.insert(id, state);
         id

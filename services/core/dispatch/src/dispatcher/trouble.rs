@@ -23,6 +23,8 @@ impl Dispatcher {
         self.alarms.set(Alarm::Conversation(id), None);
         let Some((lane, path)) = self.lanes.both_mut(talk.lane) else { return };
         lane.uncount(id, &talk);
+        path.idle[talk.permit.class].remove(&id);
+        self.idle.remove(&id);
         lane.conversations -= 1;
         path.conversations -= 1;
         for class in Class::ALL {

@@ -27,6 +27,11 @@ impl Turns {
         paths.push_back(path);
     }
 
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// The next one.
     pub(super) fn pop(&mut self) -> Option<PathId> {
         let site = self.sites.pop_front()?;

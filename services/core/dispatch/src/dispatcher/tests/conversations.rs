@@ -227,3 +227,26 @@ fn a_limit_owner_that_does_not_answer_is_what_is_waited_for() {
     assert_eq!(world.reason(ticket), Some(WaitReason::LimitOwner));
     assert_eq!(world.dispatcher.wake_at(), Some(until));
 }
+
+#[test]
+fn an_idle_connection_makes_room_for_another_exchange_of_its_path() {
+    let mut world = World::new(DispatcherConfig::default(), shaping(1, 100, None));
+    world.bulk("acme", "google");
+    world.perform_all();
+    let mut entry = world.entry(Class::Bulk, "acme", "google");
+    entry.exchange = crate::dispatcher::Exchange::new("another");
+    let ticket = world.arrive(entry);
+    world.perform_all();
+    assert_eq!(world.transmitted.last(), Some(&ticket));
+}
+
+#[test]
+fn an_idle_connection_makes_room_for_another_site_when_the_process_has_no_more() {
+    let config = DispatcherConfig { conversations: 5, ..DispatcherConfig::default() };
+    let mut world = World::new(config, Shaping::default());
+    for site in 0..20 {
+        world.bulk("acme", &format!("site{site}.example"));
+    }
+    world.perform_all();
+    assert_eq!(world.transmitted.len(), 20);
+}
