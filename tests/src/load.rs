@@ -43,6 +43,17 @@ pub struct Sent {
     pub refused: BTreeMap<String, usize>,
 }
 
+impl Sent {
+    /// Adds what another load sent.
+    pub fn add(&mut self, other: Self) {
+        self.accepted.extend(other.accepted);
+        self.unknown.extend(other.unknown);
+        for (code, count) in other.refused {
+            *self.refused.entry(code).or_default() += count;
+        }
+    }
+}
+
 /// A load that goes on until it is finished.
 pub struct Load {
     shared: Arc<Shared>,

@@ -57,6 +57,7 @@ pub struct Processes {
     nats: Option<Process>,
     address: Ipv4Addr,
     settings: Settings,
+    logged: Mutex<BTreeMap<String, usize>>,
     folder: TempDir,
 }
 
@@ -80,6 +81,7 @@ impl Processes {
             nats: None,
             address,
             settings,
+            logged: Mutex::default(),
             folder,
         };
         processes.write_configuration()?;
@@ -176,6 +178,20 @@ impl Processes {
         let life = log.rfind("delivery starts").map_or(log.as_str(), |start| &log[start..]);
         let count = |what: &str| life.matches(what).count();
         count("shard taken").saturating_sub(count("shard released") + count("shard lost"))
+    }
+
+    /// Waits until a process has written this since it was last asked to be.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn until_logged(&self, name: &str, text: &str) -> Result<()> {
+        let log = self.log(name);
+        let seen = || std::fs::read_to_string(&log).unwrap_or_default().matches(text).count();
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = logged.entry(format!("{name} {text}")).or_default();
+        wait::until(&format!("{name} to write {text:?}"), || Ok((seen() > *before).then_some(())))?;
+        *before = seen();
+        Ok(())
     }
 
     /// A running delivery process.

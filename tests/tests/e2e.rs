@@ -22,6 +22,8 @@ mod e2e {
 
     mod exchangers;
 
+    mod transport;
+
     mod dkim;
 
     mod bad_input;
@@ -39,4 +41,14 @@ mod e2e {
     mod faults;
 
     mod delivery_killed;
+
+    mod delivery_frozen;
+
+    mod delivery_handover;
+
+    mod fault_points;
+
+    mod nats_faults;
+
+    mod front_killed;
 }

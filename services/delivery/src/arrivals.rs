@@ -6,16 +6,42 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use postrider_dispatch::settle::{Settle, SettlePlan};
-use postrider_model::{Domain, ShardId, Snapshot};
+use postrider_model::{Domain, Move, Record, ShardId, Snapshot};
 use postrider_nats::{Leased, Undecodable};
 use postrider_net::{Resolved, SiteResolver};
 use postrider_runtime::clock;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::held::{Arrival, Held, Turn, accepted, body_state, moved, turn};
 use crate::metrics::Metrics;
 use crate::settlement::Settlements;
 use crate::worker::Input;
+
+/// Counts one pulled record, from the pull until it is held, settled, or forgotten with its shard.
+pub struct OnTheWay {
+    count: Arc<AtomicUsize>,
+    lost: CancellationToken,
+}
+
+impl OnTheWay {
+    /// One more.
+    pub fn new(count: &Arc<AtomicUsize>, lost: &CancellationToken) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { count: Arc::clone(count), lost: lost.clone() }
+    }
+
+    /// Whether its shard has been another's since it was pulled: the lease is worth nothing any more.
+    pub fn is_void(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Turns records into arrivals. Cheap to clone.
 #[derive(Clone)]
@@ -35,96 +61,119 @@ impl Arrivals {
         pulled: Result<Leased, Undecodable>,
         shard: ShardId,
         settlements: &Settlements,
-        arriving: &Arc<AtomicUsize>,
+        on_the_way: OnTheWay,
         inputs: &mpsc::Sender<Input>,
     ) {
         let leased = match pulled {
             Ok(leased) => leased,
             Err(undecodable) => {
-                arriving.fetch_sub(1, Ordering::Relaxed);
-                let spool = settlements.spool.clone();
-                tokio::spawn(async move { spool.bury_undecodable(undecodable).await });
+                let (spool, inputs) = (settlements.spool.clone(), inputs.clone());
+                tokio::spawn(async move {
+                    spool.bury_undecodable(undecodable).await;
+                    leave(on_the_way, &inputs).await;
+                });
                 return;
             }
         };
-        let id = leased.packet.id();
-        let repeat = settlements.done_set().repeat(id, body_state(&leased));
+        let repeat = repeat(settlements, &leased);
         if let Some(settle) = repeat {
-            arriving.fetch_sub(1, Ordering::Relaxed);
-            settlements.journal.tracker().resumed(&id);
-            finish(settlements.clone(), settle, leased);
-            return;
+            return finish(settlements.clone(), settle, leased, on_the_way, inputs.clone());
         }
         let envelope = leased.packet.envelope();
         if envelope.state.hop == 0 {
             settlements.journal.note(accepted(&leased, shard, clock::now()));
         }
-        let Some(domain) = envelope.pending().next().map(|(_, recipient)| recipient.domain().clone()) else { return };
-        let arrival = self.clone().look_up(domain, leased, shard, settlements.clone(), Arc::clone(arriving));
+        let Some(domain) = envelope.pending().next().map(|(_, recipient)| recipient.domain().clone()) else {
+            // Nobody is left to send to.
+            let settle = moving(moved(&leased, shard, Move::Finished, clock::now()), &leased);
+            return finish(settlements.clone(), settle, leased, on_the_way, inputs.clone());
+        };
+        let arrival = self.clone().look_up(domain, leased, shard, settlements.clone());
         let mut arrival = Box::pin(arrival);
         // What is in the cache keeps its place in the queue; what has to be asked for does not hold up the rest.
         match (&mut arrival).now_or_never() {
-            Some(done) => pass(inputs, done).await,
+            Some(placed) => pass(inputs, placed, settlements, on_the_way).await,
             None => {
-                let inputs = inputs.clone();
-                tokio::spawn(async move { pass(&inputs, arrival.await).await });
+                let (inputs, settlements) = (inputs.clone(), settlements.clone());
+                tokio::spawn(async move { pass(&inputs, arrival.await, &settlements, on_the_way).await });
             }
         }
     }
 
-    async fn look_up(
-        self,
-        domain: Domain,
-        leased: Leased,
-        shard: ShardId,
-        settlements: Settlements,
-        arriving: Arc<AtomicUsize>,
-    ) -> Option<Arrival> {
+    async fn look_up(self, domain: Domain, leased: Leased, shard: ShardId, settlements: Settlements) -> Placed {
         let snapshot = Arc::clone(&self.snapshot.borrow());
-        let resolved = self.resolver.resolve(&domain, &snapshot).await;
-        match resolved {
-            Ok(resolved) => self.place(resolved, leased, shard, settlements, &arriving),
+        match self.resolver.resolve(&domain, &snapshot).await {
+            Ok(resolved) => self.place(resolved, leased, shard, &settlements),
             Err(failure) => {
                 let site = leased.packet.envelope().state.site.clone();
-                Some(Arrival::Unresolvable(Held::new(leased, shard, None, site), failure))
+                Placed::Here(Box::new(Arrival::Unresolvable(Held::new(leased, shard, None, site), failure)))
             }
         }
     }
 
-    fn place(
-        &self,
-        resolved: Resolved,
-        leased: Leased,
-        shard: ShardId,
-        settlements: Settlements,
-        arriving: &AtomicUsize,
-    ) -> Option<Arrival> {
+    fn place(&self, resolved: Resolved, leased: Leased, shard: ShardId, settlements: &Settlements) -> Placed {
         match turn(&leased, shard, resolved, &settlements.spool.layout()) {
-            Turn::Stays(plan, site) => Some(Arrival::Dispatch(Held::new(leased, shard, Some(plan), site))),
+            Turn::Stays(plan, site) => {
+                Placed::Here(Box::new(Arrival::Dispatch(Held::new(leased, shard, Some(plan), site))))
+            }
             Turn::Moves(next) => {
-                arriving.fetch_sub(1, Ordering::Relaxed);
                 self.metrics.moved("site", leased.packet.envelope().class);
-                let record = moved(&leased, shard, next.clone(), clock::now());
-                let plan = SettlePlan { id: record.id, record: Some(record), body: body_state(&leased), next };
-                finish(settlements, Settle::new(plan), leased);
-                None
+                Placed::Elsewhere(Box::new((moving(moved(&leased, shard, next, clock::now()), &leased), leased)))
             }
         }
     }
 }
 
-fn finish(settlements: Settlements, settle: Settle, leased: Leased) {
+/// Where a part belongs.
+enum Placed {
+    Here(Box<Arrival>),
+    Elsewhere(Box<(Settle, Leased)>),
+}
+
+fn moving(record: Record, leased: &Leased) -> Settle {
+    let next = record.next.clone().unwrap_or(Move::Finished);
+    Settle::new(SettlePlan { id: record.id, record: Some(record), body: body_state(leased), next })
+}
+
+/// The rest of the settle of a hop that has its record already; `None` if it has none.
+pub fn repeat(settlements: &Settlements, leased: &Leased) -> Option<Settle> {
+    let id = leased.packet.id();
+    let settle = settlements.done_set().repeat(id, body_state(leased))?;
+    settlements.journal.tracker().resumed(&id);
+    Some(settle)
+}
+
+/// Settles a record that never reaches the index.
+pub fn finish(
+    settlements: Settlements,
+    settle: Settle,
+    leased: Leased,
+    on_the_way: OnTheWay,
+    inputs: mpsc::Sender<Input>,
+) {
     tokio::spawn(async move {
         let Leased { packet, handle, .. } = leased;
         if settlements.settle(settle, handle, packet).await.is_err() {
             tracing::debug!("a settle is left to the next owner of its shard");
         }
+        leave(on_the_way, &inputs).await;
     });
 }
 
-async fn pass(inputs: &mpsc::Sender<Input>, arrival: Option<Arrival>) {
-    if let Some(arrival) = arrival {
+/// The worker may have waited for this one to be gone.
+async fn leave(on_the_way: OnTheWay, inputs: &mpsc::Sender<Input>) {
+    drop(on_the_way);
+    // The worker ends only with the process.
+    drop(inputs.send(Input::Left).await);
+}
+
+async fn pass(inputs: &mpsc::Sender<Input>, placed: Placed, settlements: &Settlements, on_the_way: OnTheWay) {
+    match placed {
         // The worker ends only with the process.
-        drop(inputs.send(Input::Arrived(Box::new(arrival))).await);
+        Placed::Here(arrival) => drop(inputs.send(Input::Arrived(arrival, on_the_way)).await),
+        Placed::Elsewhere(moves) => {
+            let (settle, leased) = *moves;
+            finish(settlements.clone(), settle, leased, on_the_way, inputs.clone());
+        }
     }
 }

@@ -2,10 +2,13 @@
 //! and reads the monotonic clock for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use postrider_dispatch::ownership::{Fence, MonotonicMillis, Renewal};
 use postrider_model::Timestamp;
+
+/// How often a step under way looks whether it may go on.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A clone shows the same fence.
 #[derive(Clone, Debug)]
@@ -35,6 +38,20 @@ impl SharedFence {
     /// Whether anything may be sent or published in the name of our shards.
     pub fn may_act(&self) -> bool {
         self.lock().may_act(self.clock())
+    }
+
+    /// Does `step` as long as anything may be done; `None` if the fence closes first. What was frozen finds it closed before it
+    /// goes on.
+    pub async fn guard<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(step);
+        while self.may_act() {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                done = &mut step => return Some(done),
+            }
+        }
+        None
     }
 
     /// The moment up to which permits of the limits we own may run.

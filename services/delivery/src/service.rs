@@ -85,6 +85,7 @@ impl Delivery {
                 tls: tls::opportunistic_client()?,
                 longest_reply: Duration::from_secs(config.longest_reply_secs.max(1)),
                 longest_transaction: LONGEST_TRANSACTION,
+                fence: fence.clone(),
             },
             ehlo_name: with.ehlo_name,
             connect_timeout: Duration::from_secs(config.connect_timeout_secs.max(1)),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use crate::fence::SharedFence;
 use crate::link::Link;
 
 /// How a connection is made and how long it may take.
@@ -21,6 +22,8 @@ pub struct SessionSettings {
     pub longest_reply: Duration,
     /// No transaction takes longer than this in all.
     pub longest_transaction: Duration,
+    /// Looked at right before a body is sent.
+    pub fence: SharedFence,
 }
 
 /// A connection with its machine.
@@ -108,6 +111,11 @@ impl Session {
 
     async fn send(&mut self, bytes: &[u8]) {
         let phase = self.client.phase();
+        if phase == ClientPhase::DataEnd && !self.settings.fence.may_act() {
+            // Frozen since the message began: others may send it by now. Without its end it is no message.
+            self.link = Link::Broken;
+            return self.client.end_of_stream();
+        }
         let limit = phase.timeout().min(self.settings.longest_reply);
         // Each block that goes out begins the wait anew: the deadline of a phase is for what the server owes us.
         self.phase = (phase, Instant::now());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use postrider_dispatch::settle::{DoneSet, Settle, SettleStep, moved_state};
-use postrider_model::{Body, Move, ShardId};
+use postrider_model::{Body, EnvelopeId, Move, ShardId};
 use postrider_nats::{Handle, Spool};
 use postrider_proto::Packet;
 use postrider_runtime::{clock, fault};
@@ -42,80 +42,124 @@ impl Settlements {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes through all steps. The packet is the one that the handle leases.
+    /// Goes through all steps. The packet is the one that the handle leases. While the fence is closed nothing is done; if it
+    /// opens again without a gap, the shard is still ours, and the settle goes on.
     ///
     /// # Errors
     /// If the shard is lost on the way.
-    pub async fn settle(&self, mut settle: Settle, handle: Handle, packet: Packet) -> Result<(), ShardIsLost> {
+    pub async fn settle(&self, mut settle: Settle, handle: Handle, mut packet: Packet) -> Result<(), ShardIsLost> {
         let id = settle.id();
-        let (mut handle, mut packet) = (Some(handle), packet);
         loop {
-            if self.lost.is_cancelled() || !self.fence.may_act() {
-                return Err(ShardIsLost);
-            }
             let step = settle.step();
-            let done = match step {
-                SettleStep::Finished => break,
-                SettleStep::Record => self.record(&settle).await?,
-                SettleStep::SpillBody => match self.spool.spill_body(packet.body()).await {
-                    Ok(stored) => {
-                        packet = packet.with_body(Body::Stored(stored));
-                        true
-                    }
-                    Err(error) => failed(&id, "store the body", &error),
-                },
-                SettleStep::CopyToTier(tier) => match moved(&packet, settle.next_move()) {
-                    Some(copy) => match self.spool.copy_to_tier(&copy, tier).await {
-                        Ok(()) => true,
-                        Err(error) => failed(&id, "copy to a tier", &error),
-                    },
-                    None => true,
-                },
-                SettleStep::CopyToReady => match moved(&packet, settle.next_move()) {
-                    Some(copy) => match self.spool.publish_ready(&copy).await {
-                        Ok(()) => true,
-                        Err(error) => failed(&id, "move to another shard", &error),
-                    },
-                    None => true,
-                },
-                SettleStep::BuryDead => {
-                    let reason = if let Move::Dead { reason } = settle.next_move() { reason } else { "unknown" };
-                    match self.spool.bury(reason, &id.to_string(), reason, packet.encode()).await {
-                        Ok(()) => true,
-                        Err(error) => failed(&id, "bury", &error),
-                    }
+            if step == SettleStep::Finished {
+                break;
+            }
+            let work = async {
+                let work = self.perform(&settle, step, &handle, &mut packet);
+                match step {
+                    // The journal looks at the fence itself, and what it was given it writes once.
+                    SettleStep::Record => work.await,
+                    _ => self.fence.guard(work).await.unwrap_or(false),
                 }
-                SettleStep::AckOld => {
-                    if let Some(handle) = handle.take()
-                        && let Err(error) = handle.ack_confirmed(self.spool.publish_budget()).await
-                    {
-                        // It comes again, and is known then.
-                        tracing::warn!(%id, %error, "an envelope will come again");
-                    }
-                    true
-                }
-                SettleStep::DeleteBody => {
-                    if let Body::Stored(stored) = packet.body()
-                        && let Err(error) = self.spool.delete_body(stored).await
-                    {
-                        tracing::debug!(%id, %error, "a body is left to age out");
-                    }
-                    true
-                }
+            };
+            let done = tokio::select! {
+                biased;
+                () = self.lost.cancelled() => return Err(ShardIsLost),
+                done = work => done,
             };
             if done {
                 fault::point(fault_name(&step));
                 settle.done();
+            } else if step == SettleStep::AckOld {
+                // All that counts is stored. It leaves memory, and the acknowledgement goes on beside: an envelope that comes
+                // again meanwhile is only acknowledged.
+                tracing::warn!(%id, "an acknowledgement is not confirmed yet; asking on");
+                self.done_set().finished(id, clock::now());
+                tokio::spawn(self.clone().acknowledge(settle, handle, packet));
+                return Ok(());
             } else {
-                tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
-                    () = self.lost.cancelled() => return Err(ShardIsLost),
-                }
+                self.pause().await?;
             }
         }
-        self.done_set().finished(id, clock::now());
-        self.journal.settled(&id);
+        self.finished(&id);
         Ok(())
+    }
+
+    /// One step. Whether it is acknowledged.
+    async fn perform(&self, settle: &Settle, step: SettleStep, handle: &Handle, packet: &mut Packet) -> bool {
+        let id = settle.id();
+        match step {
+            SettleStep::Finished => true,
+            SettleStep::Record => self.record(settle).await,
+            SettleStep::SpillBody => match self.spool.spill_body(packet.body()).await {
+                Ok(stored) => {
+                    *packet = packet.clone().with_body(Body::Stored(stored));
+                    true
+                }
+                Err(error) => failed(&id, "store the body", &error),
+            },
+            SettleStep::CopyToTier(tier) => match moved(packet, settle.next_move()) {
+                Some(copy) => match self.spool.copy_to_tier(&copy, tier).await {
+                    Ok(()) => true,
+                    Err(error) => failed(&id, "copy to a tier", &error),
+                },
+                None => true,
+            },
+            SettleStep::CopyToReady => match moved(packet, settle.next_move()) {
+                Some(copy) => match self.spool.publish_ready(&copy).await {
+                    Ok(()) => true,
+                    Err(error) => failed(&id, "move to another shard", &error),
+                },
+                None => true,
+            },
+            SettleStep::BuryDead => {
+                let reason = if let Move::Dead { reason } = settle.next_move() { reason } else { "unknown" };
+                match self.spool.bury(reason, &id.to_string(), reason, packet.encode()).await {
+                    Ok(()) => true,
+                    Err(error) => failed(&id, "bury", &error),
+                }
+            }
+            SettleStep::AckOld => handle.confirm_ack(self.spool.publish_budget()).await.is_ok(),
+            SettleStep::DeleteBody => {
+                if let Body::Stored(stored) = packet.body()
+                    && let Err(error) = self.spool.delete_body(stored).await
+                {
+                    tracing::debug!(%id, %error, "a body is left to age out");
+                }
+                true
+            }
+        }
+    }
+
+    /// Asks for the acknowledgement until it is confirmed, and does what is left.
+    async fn acknowledge(self, mut settle: Settle, handle: Handle, mut packet: Packet) {
+        let id = settle.id();
+        while settle.step() != SettleStep::Finished {
+            let step = settle.step();
+            let done = tokio::select! {
+                biased;
+                () = self.lost.cancelled() => return,
+                done = self.fence.guard(self.perform(&settle, step, &handle, &mut packet)) => done.unwrap_or(false),
+            };
+            if done {
+                settle.done();
+            } else if self.pause().await.is_err() {
+                return;
+            }
+        }
+        self.finished(&id);
+    }
+
+    fn finished(&self, id: &EnvelopeId) {
+        self.done_set().finished(*id, clock::now());
+        self.journal.settled(id);
+    }
+
+    async fn pause(&self) -> Result<(), ShardIsLost> {
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => Ok(()),
+            () = self.lost.cancelled() => Err(ShardIsLost),
+        }
     }
 
     /// As [`Self::settle`], for a packet whose inline body may have been dropped from memory: a move reads it again first.
@@ -139,22 +183,20 @@ impl Settlements {
                 }
                 Err(error) => failed(&settle.id(), "read the body again", &error),
             };
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
-                () = self.lost.cancelled() => return Err(ShardIsLost),
-            }
+            self.pause().await?;
         }
         self.settle(settle, handle, packet).await
     }
 
-    async fn record(&self, settle: &Settle) -> Result<bool, ShardIsLost> {
-        let Some(record) = settle.record() else { return Ok(true) };
-        tokio::select! {
-            recorded = self.journal.append(record.clone()) => recorded.map_err(|_| ShardIsLost)?,
-            () = self.lost.cancelled() => return Err(ShardIsLost),
+    async fn record(&self, settle: &Settle) -> bool {
+        let Some(record) = settle.record() else { return true };
+        if self.journal.append(record.clone()).await.is_err() {
+            // The journal ends with the shard; should it have ended by itself, the shard is to be taken anew.
+            self.lost.cancel();
+            return false;
         }
         self.done_set().recorded(settle.id(), settle.next_move().clone());
-        Ok(true)
+        true
     }
 }
 
@@ -174,7 +216,7 @@ fn moved(packet: &Packet, next: &Move) -> Option<Packet> {
     Some(packet.clone().with_state(state))
 }
 
-fn failed(id: &postrider_model::EnvelopeId, what: &str, error: &dyn std::fmt::Display) -> bool {
+fn failed(id: &EnvelopeId, what: &str, error: &dyn std::fmt::Display) -> bool {
     tracing::warn!(%id, %error, "cannot {what} yet; trying again");
     false
 }

@@ -1,7 +1,7 @@
 //! One shard of this process, from its claim to its release or loss: takes it over, pulls its mail, keeps its lease, lets go.
 //! The machines say what comes next; nothing is decided here.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use postrider_runtime::clock;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::arrivals::Arrivals;
+use crate::arrivals::{Arrivals, OnTheWay};
 use crate::journal::Journal;
 use crate::limits::{decode_question, encode_answer};
 use crate::settlement::Settlements;
@@ -61,22 +61,22 @@ struct Owned {
 impl ShardTask {
     /// Runs until the shard is released or lost. `seen` is the lease as it was last seen, with its revision.
     pub async fn run(self, takeover: Takeover, seen: Option<u64>) {
-        let lost = self.lost.clone();
         let shard = self.shard;
-        let inputs = self.inputs.clone();
-        let limits = self.tools.limits.clone();
-        let owned = lost.run_until_cancelled(self.live(takeover, seen)).await;
-        limits.drop_shard(shard);
-        if owned.is_none() {
-            tracing::warn!(%shard, "shard lost");
+        let ended = self.live(takeover, seen).await;
+        self.tools.limits.drop_shard(shard);
+        match ended {
+            Ended::NotTaken => tracing::debug!(%shard, "shard not taken"),
+            Ended::Released => tracing::info!(%shard, "shard released"),
+            Ended::Lost => tracing::warn!(%shard, "shard lost"),
         }
-        lost.cancel();
+        self.lost.cancel();
         // The worker ends only with the process.
-        drop(inputs.send(Input::Lost(shard)).await);
+        drop(self.inputs.send(Input::Lost(shard)).await);
     }
 
-    async fn live(self, takeover: Takeover, seen: Option<u64>) {
-        let Some(mut owned) = self.take_over(takeover, seen).await else { return };
+    async fn live(&self, takeover: Takeover, seen: Option<u64>) -> Ended {
+        let taken = self.lost.run_until_cancelled(self.take_over(takeover, seen)).await;
+        let Some(mut owned) = taken.flatten() else { return Ended::NotTaken };
         let now = clock::now();
         self.tools.limits.take(self.shard, owned.lease.epoch, now, now.after(self.quiet));
         let _answering = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(answer_limits(
@@ -85,17 +85,19 @@ impl ShardTask {
             self.lost.clone(),
         )));
         let mut puller = self.tools.spool.puller(self.shard);
-        let ended = self.pull(&mut owned, &mut puller).await;
-        if ended == Ended::Release {
-            self.let_go(owned, puller).await;
+        let pulled = self.lost.run_until_cancelled(self.pull(&mut owned, &mut puller)).await;
+        if pulled != Some(Pulled::Release) {
+            // What arrives from now on is the next owner's.
+            tokio::spawn(puller.stop());
+            return Ended::Lost;
         }
+        self.lost.run_until_cancelled(self.let_go(owned, puller)).await.unwrap_or(Ended::Lost)
     }
 
     async fn take_over(&self, mut takeover: Takeover, seen: Option<u64>) -> Option<Owned> {
         let store = self.tools.spool.lease_store();
         let done = Arc::new(Mutex::new(DoneSet::new()));
         let mut revision = 0;
-        let mut reset = false;
         let mut journal = None;
         loop {
             if !self.tools.fence.may_act() {
@@ -110,13 +112,10 @@ impl ShardTask {
                         _ => TakeoverFailure::Unavailable,
                     })
                 }
-                TakeoverStep::Reset => {
-                    reset = true;
-                    self.tools.spool.reset_consumer(self.shard).await.map_err(|error| {
-                        tracing::warn!(%error, "takeover waits");
-                        TakeoverFailure::Unavailable
-                    })
-                }
+                TakeoverStep::Reset => self.tools.spool.reset_consumer(self.shard).await.map_err(|error| {
+                    tracing::warn!(%error, "takeover waits");
+                    TakeoverFailure::Unavailable
+                }),
                 TakeoverStep::Replay { from } => {
                     let begun = self.begin_journal(from.saturating_sub(1));
                     let replayed = self.replay(&begun, &done, from.saturating_sub(1)).await;
@@ -146,7 +145,7 @@ impl ShardTask {
         let arriving = Arc::new(AtomicUsize::new(0));
         let floor = ShardFloor { settlements: settlements.clone(), room, arriving: Arc::clone(&arriving) };
         self.inputs.send(Input::Taken(self.shard, floor)).await.ok()?;
-        tracing::info!(shard = %self.shard, epoch = takeover.lease().epoch, reset, "shard taken");
+        tracing::info!(shard = %self.shard, epoch = takeover.lease().epoch, "shard taken");
         let lease = takeover.lease().clone();
         Some(Owned { lease, revision, settlements, room: room_receiver, arriving })
     }
@@ -183,39 +182,44 @@ impl ShardTask {
         }
     }
 
-    async fn pull(&self, owned: &mut Owned, puller: &mut Puller) -> Ended {
+    async fn pull(&self, owned: &mut Owned, puller: &mut Puller) -> Pulled {
         let mut keep = tokio::time::interval(KEEP_EVERY);
         keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut caught_up = false;
         let taken_at = self.tools.spool.server_now();
         loop {
             let room = owned.room.borrow_and_update().min(PULL_MESSAGES);
+            // Once others may have the shard, a pull would take mail that is theirs.
+            let open = self.tools.fence.may_act();
             tokio::select! {
-                () = self.release.cancelled() => return Ended::Release,
+                () = self.release.cancelled() => return Pulled::Release,
                 _ = keep.tick() => {
                     owned.settlements.done_set().sweep(clock::now());
                     if self.keep(owned).await == Kept::Lost {
-                        return Ended::Lost;
+                        return Pulled::Lost;
                     }
                 }
-                batch = puller.pull(room, PULL_BYTES), if room > 0 => {
-                    // All that was there at the takeover has come once nothing comes, or something younger does.
-                    let younger = |leased: &Leased| leased.stored > taken_at;
-                    if !caught_up && (batch.is_empty() || batch.iter().flatten().any(younger)) {
+                batch = puller.pull(room, PULL_BYTES), if room > 0 && open => {
+                    let younger = batch.iter().flatten().any(|leased: &Leased| leased.stored > taken_at);
+                    let batch: Vec<_> =
+                        batch.into_iter().map(|pulled| (pulled, OnTheWay::new(&owned.arriving, &self.lost))).collect();
+                    for (pulled, on_the_way) in batch {
+                        self.arrivals.arrive(pulled, self.shard, &owned.settlements, on_the_way, &self.inputs).await;
+                    }
+                    // All that was there at the takeover has come once there is no more, or something younger comes: not
+                    // before what came just now has met its record.
+                    if !caught_up && (younger || puller.is_exhausted()) {
                         caught_up = true;
                         owned.settlements.done_set().caught_up(clock::now());
                         owned.settlements.journal.tracker().caught_up();
                     }
-                    owned.arriving.fetch_add(batch.len(), Ordering::Relaxed);
-                    for leased in batch {
-                        self.arrivals.arrive(leased, self.shard, &owned.settlements, &owned.arriving, &self.inputs).await;
-                    }
                 }
                 changed = owned.room.changed(), if room == 0 => {
                     if changed.is_err() {
-                        return Ended::Lost;
+                        return Pulled::Lost;
                     }
                 }
+                () = tokio::time::sleep(PAUSE), if !open => {}
             }
         }
     }
@@ -227,32 +231,39 @@ impl ShardTask {
             return Kept::Ours;
         }
         let lease = Lease { settled_through: through, ..owned.lease.clone() };
-        let store = self.tools.spool.lease_store();
-        match store.put_shard(self.shard, &wire(&lease), Expected::Revision(owned.revision)).await {
-            Ok(revision) => {
-                owned.revision = revision;
-                owned.lease = lease;
-                Kept::Ours
-            }
-            // An answer that was lost looks like a conflict: the lease itself tells.
-            Err(BucketError::Conflict { .. }) => match store.shard(self.shard).await {
-                Ok(Some((found, revision)))
-                    if found.epoch == lease.epoch && found.owner.as_str() == lease.owner.as_str() =>
-                {
-                    owned.revision = revision;
-                    Kept::Ours
-                }
-                Ok(_) => Kept::Lost,
-                Err(_) => Kept::Ours,
-            },
-            Err(error) => {
-                tracing::debug!(shard = %self.shard, %error, "the lease could not be kept up to date");
+        match self.write(owned, lease).await {
+            Ok(()) => Kept::Ours,
+            Err(TakeoverFailure::LeaseLost) => Kept::Lost,
+            Err(_) => {
+                tracing::debug!(shard = %self.shard, "the lease could not be kept up to date");
                 Kept::Ours
             }
         }
     }
 
-    async fn let_go(&self, mut owned: Owned, puller: Puller) {
+    /// Writes our lease over itself.
+    async fn write(&self, owned: &mut Owned, lease: Lease) -> Result<(), TakeoverFailure> {
+        let store = self.tools.spool.lease_store();
+        match store.put_shard(self.shard, &wire(&lease), Expected::Revision(owned.revision)).await {
+            Ok(revision) => {
+                owned.revision = revision;
+                owned.lease = lease;
+                Ok(())
+            }
+            // An answer that was lost looks like a conflict: the lease itself tells.
+            Err(BucketError::Conflict { .. }) => match store.shard(self.shard).await {
+                Ok(Some((found, revision))) if found.epoch == lease.epoch && found.owner == lease.owner => {
+                    owned.revision = revision;
+                    Err(TakeoverFailure::Unavailable)
+                }
+                Ok(_) => Err(TakeoverFailure::LeaseLost),
+                Err(_) => Err(TakeoverFailure::Unavailable),
+            },
+            Err(_) => Err(TakeoverFailure::Unavailable),
+        }
+    }
+
+    async fn let_go(&self, mut owned: Owned, puller: Puller) -> Ended {
         let mut release = Release::new(self.shard, owned.lease.clone());
         let mut puller = Some(puller);
         let mut drained = None;
@@ -282,22 +293,17 @@ impl ShardTask {
                 }
                 ReleaseStep::WriteReleased(lease) => {
                     self.tools.limits.drop_shard(self.shard);
-                    owned.lease = lease.clone();
-                    let store = self.tools.spool.lease_store();
-                    match store.put_shard(self.shard, &wire(&lease), Expected::Revision(owned.revision)).await {
-                        Ok(_) => true,
-                        Err(error) => {
-                            tracing::warn!(shard = %self.shard, %error, "the shard could not be given back in good order");
-                            release.failed(TakeoverFailure::LeaseLost);
+                    match self.write(&mut owned, lease).await {
+                        Ok(()) => true,
+                        Err(failure) => {
+                            release.failed(failure);
+                            tokio::time::sleep(PAUSE).await;
                             false
                         }
                     }
                 }
-                ReleaseStep::Released => {
-                    tracing::info!(shard = %self.shard, "shard released");
-                    return;
-                }
-                ReleaseStep::GiveUp => return,
+                ReleaseStep::Released => return Ended::Released,
+                ReleaseStep::GiveUp => return Ended::Lost,
             };
             if done {
                 release.done();
@@ -306,8 +312,14 @@ impl ShardTask {
     }
 }
 
-#[derive(PartialEq, Eq)]
 enum Ended {
+    NotTaken,
+    Released,
+    Lost,
+}
+
+#[derive(PartialEq, Eq)]
+enum Pulled {
     Release,
     Lost,
 }

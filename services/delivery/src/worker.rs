@@ -15,12 +15,13 @@ use postrider_dispatch::dispatcher::{
 };
 use postrider_dispatch::limits::Grant;
 use postrider_model::{EnhancedCode, EnvelopeId, MessageId, Reply, ShardId};
-use postrider_nats::{BodyError, Handle, Spool};
+use postrider_nats::{BodyError, Handle, Leased, Spool};
 use postrider_net::DnsFailure;
 use postrider_runtime::clock;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::arrivals::{OnTheWay, finish, repeat};
 use crate::connect::Connector;
 use crate::conversation::{Order, Report};
 use crate::fence::SharedFence;
@@ -39,7 +40,9 @@ pub enum Input {
     /// A shard is another's.
     Lost(ShardId),
     /// An envelope was pulled and its exchangers looked up.
-    Arrived(Box<Arrival>),
+    Arrived(Box<Arrival>, OnTheWay),
+    /// A record that was pulled has gone another way.
+    Left,
     /// The owner of a limit has answered.
     Answered(RequestId, Grant),
     /// A body was read.
@@ -154,7 +157,9 @@ impl Worker {
                 }
             }
             Input::Lost(shard) => self.lose(shard),
-            Input::Arrived(arrival) => self.arrive(*arrival),
+            Input::Arrived(arrival, on_the_way) => self.arrive(*arrival, on_the_way),
+            // What waited for it is looked at after every input.
+            Input::Left => {}
             Input::Answered(request, grant) => self.fact(act::granted(request, grant)),
             Input::Body(ticket, Ok(message)) => {
                 if let Some(held) = self.held.get_mut(&ticket) {
@@ -163,6 +168,8 @@ impl Worker {
                     self.fact(Fact::BodyRead { ticket, bytes });
                 }
             }
+            // An envelope of a shard that was lost meanwhile may be gone.
+            Input::Body(ticket, Err(_)) if !self.held.contains_key(&ticket) => {}
             Input::Body(ticket, Err(error)) => {
                 tracing::error!(?ticket, %error, "a body is gone");
                 self.fact(Fact::BodyMissing { ticket });
@@ -186,19 +193,23 @@ impl Worker {
         self.dispatcher.handle(fact, clock::now());
     }
 
-    fn arrive(&mut self, arrival: Arrival) {
+    fn arrive(&mut self, arrival: Arrival, on_the_way: OnTheWay) {
         let (held, failure) = match arrival {
             Arrival::Dispatch(held) => (held, None),
             Arrival::Unresolvable(held, failure) => (held, Some(failure)),
         };
-        let Some(shard) = self.shards.get(&held.shard) else {
+        let Some(shard) = self.shards.get(&held.shard).filter(|_| !on_the_way.is_void()) else {
             // Lost meanwhile: the lease is the next owner's to RESET.
             return;
         };
-        shard.floor.arriving.fetch_sub(1, Ordering::Relaxed);
         let id = held.leased.packet.id();
         if let Some(ticket) = self.known.get(&id).copied() {
-            self.renew_lease(ticket, held.leased.handle);
+            self.renew_lease(ticket, held.leased);
+            return;
+        }
+        // It may have come twice, and its twin been settled while this one waited for DNS.
+        if let Some(settle) = repeat(&shard.floor.settlements, &held.leased) {
+            finish(shard.floor.settlements.clone(), settle, held.leased, on_the_way, self.inputs.clone());
             return;
         }
         let ticket = Ticket(self.next_ticket);
@@ -213,13 +224,18 @@ impl Worker {
         }
     }
 
-    /// An envelope that we have came again: its consumer was made anew, and the lease we had means nothing any more.
-    fn renew_lease(&mut self, ticket: Ticket, handle: Handle) {
-        if let Some(held) = self.held.get_mut(&ticket) {
-            held.leased.handle = handle;
-        } else if let Some(settling) = self.settling.get_mut(&ticket) {
-            settling.repeats.push(handle);
+    /// An envelope that we have came again. If it is the same record, its consumer was made anew, and the lease we had means
+    /// nothing any more. If it is another one, a move was made twice, and one of the two is enough.
+    fn renew_lease(&mut self, ticket: Ticket, again: Leased) {
+        match (self.held.get_mut(&ticket), self.settling.get_mut(&ticket)) {
+            (Some(held), _) if held.leased.sequence == again.sequence => held.leased.handle = again.handle,
+            (_, Some(settling)) => settling.repeats.push(again.handle),
+            (Some(_) | None, _) => self.acknowledge(again.handle),
         }
+    }
+
+    fn acknowledge(&self, handle: Handle) {
+        tokio::spawn(handle.ack_confirmed(self.tools.spool.publish_budget()));
     }
 
     fn lose(&mut self, shard: ShardId) {
@@ -264,6 +280,10 @@ impl Worker {
                 let Some(ticket) = self.talks.get(&conversation).map(|talk| talk.opened_for) else { return };
                 let Some(held) = self.held.get_mut(&ticket) else { return };
                 self.tools.metrics.conversation_failed(act::scope(failure.scope), &held.site);
+                // Another conversation may have it by now: then this one says nothing about it.
+                if self.talks.values().any(|talk| talk.carries == Some(ticket)) {
+                    return;
+                }
                 held.attempt = Some(attempt);
                 if permanent {
                     let reply =

@@ -27,7 +27,7 @@ fn the_shards_of_a_killed_process_are_at_work_again_within_20_seconds() -> Resul
     let verdict = cluster.sink.judge(&sent, Duration::from_secs(90))?;
     faults::say("delivery killed", &format!("{}; {takeover}", verdict.summary()));
     verdict.check(faults::IN_FLIGHT)?;
-    faults::check_in_flight(&verdict, killed_at)?;
+    faults::check_in_flight(&verdict, &[killed_at])?;
     assert!(takeover.last <= Duration::from_secs(20), "{takeover}");
     cluster.until_empty(Duration::from_secs(30))?;
     cluster.check_logs()

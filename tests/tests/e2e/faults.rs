@@ -90,12 +90,27 @@ pub fn takeover(cluster: &Processes, before: usize, at: u64, from: &str, to: &st
     Ok(Takeover { first, last, sites: sites.len() })
 }
 
-/// What came twice had come first around the moment of the fault: it was in flight then.
-pub fn check_in_flight(verdict: &Verdict, at: u64) -> Result<()> {
+/// How long after `at` a process sent its first message, `before` lines of the ledger having been there.
+pub fn first_line(cluster: &Processes, before: usize, at: u64, from: &str) -> Result<Duration> {
+    let source = cluster.source_of(from);
+    wait::until(&format!("{from} to send"), || {
+        let lines = cluster.sink.lines()?;
+        Ok(lines.iter().skip(before).find(|line| line.source == source).map(|line| between(at, line.millis_of_day())))
+    })
+}
+
+/// The time between two moments of a day, whichever is earlier.
+pub fn apart(one: u64, other: u64) -> Duration {
+    between(one, other).min(between(other, one))
+}
+
+/// What came twice came once around the moment of a fault (a process that was frozen may come second): it was in flight then.
+pub fn check_in_flight(verdict: &Verdict, moments: &[u64]) -> Result<()> {
     let margin = Duration::from_secs(5);
     for (first, again) in &verdict.repeats {
-        let (before, after) = (between(first.millis_of_day(), at), between(at, first.millis_of_day()));
-        ensure!(before.min(after) <= margin, "came twice, but was not in flight: {first:?}, {again:?}");
+        let is_near = |line: &Line| moments.iter().any(|&moment| apart(moment, line.millis_of_day()) <= margin);
+        let near = is_near(first) || is_near(again);
+        ensure!(near, "came twice, but was not in flight: {first:?}, {again:?}");
     }
     Ok(())
 }

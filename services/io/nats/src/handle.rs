@@ -67,6 +67,14 @@ impl Handle {
     /// # Errors
     /// [`AckError`]: whether the message is gone is not known; if not, it comes again and its id shows that it is a repeat.
     pub async fn ack_confirmed(self, budget: Duration) -> Result<(), AckError> {
+        self.confirm_ack(budget).await
+    }
+
+    /// As [`Handle::ack_confirmed`], for whoever goes on asking after a failure.
+    ///
+    /// # Errors
+    /// As [`Handle::ack_confirmed`].
+    pub async fn confirm_ack(&self, budget: Duration) -> Result<(), AckError> {
         let deadline = Instant::now() + budget;
         let mut pause = Duration::from_millis(20);
         loop {

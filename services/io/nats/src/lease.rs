@@ -45,7 +45,7 @@ pub struct ShardLease {
     pub owner: MemberId,
     /// Counts owners.
     pub epoch: u64,
-    /// Given back in good order: the next owner needs no RESET.
+    /// Given back in good order: anybody it is assigned to may take it, though its last owner lives.
     pub released: bool,
     /// Everything in EVENTS up to this sequence is settled: a replay begins behind it.
     pub settled_through: u64,

@@ -60,6 +60,7 @@ pub(crate) struct RawPuller {
     arrived: VecDeque<Raw>,
     pause: Duration,
     not_before: Option<Instant>,
+    exhausted: bool,
 }
 
 struct Open {
@@ -92,6 +93,7 @@ impl RawPuller {
             arrived: VecDeque::new(),
             pause: Duration::ZERO,
             not_before: None,
+            exhausted: false,
         }
     }
 
@@ -121,6 +123,7 @@ impl RawPuller {
             self.inbox = Some((inbox, subscriber));
         }
         let Some((inbox, _)) = &self.inbox else { return Ok(()) };
+        self.exhausted = false;
         self.requests += 1;
         let reply = format!("{inbox}.{}", self.requests);
         let expires = wish.expires.min(Duration::from_secs(2));
@@ -221,8 +224,13 @@ impl RawPuller {
         match message.status {
             // Heartbeats end nothing.
             Some(StatusCode::IDLE_HEARTBEAT) => return,
-            // Nothing there, or the time or the bytes are used up.
-            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => self.pause = Duration::ZERO,
+            // Nothing there, or the time is used up. A request that was cancelled has the same status, and says nothing of
+            // what is there.
+            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => {
+                self.pause = Duration::ZERO;
+                let description = message.description.as_deref().unwrap_or_default();
+                self.exhausted = description.contains("Request Timeout") || description.contains("No Messages");
+            }
             _ if self.open.as_ref().is_some_and(|open| !open.idle) && says(message, "MaxBytes") => {
                 self.pause = Duration::ZERO;
             }
@@ -306,6 +314,12 @@ impl Puller {
     pub async fn pull(&mut self, max_messages: usize, max_bytes: usize) -> Vec<Result<Leased, Undecodable>> {
         let wish = Wish { messages: max_messages, bytes: max_bytes, expires: OPEN };
         self.raw.pull(wish).await.into_iter().filter_map(decode).collect()
+    }
+
+    /// Whether the last request ended because there was no more mail: everything that was in the stream when it was made has
+    /// been handed out. An empty batch alone may as well mean that nobody answered.
+    pub fn is_exhausted(&self) -> bool {
+        self.raw.exhausted && self.raw.arrived.is_empty()
     }
 
     /// Lets go of the shard's mail: within a second and a half nothing more arrives, and what has arrived unseen is

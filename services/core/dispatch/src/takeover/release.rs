@@ -1,4 +1,4 @@
-//! Letting go of a shard in good order, so that its next owner needs no RESET and goes on in under a second.
+//! Letting go of a shard in good order, so that its next owner finds nothing under way and goes on in under a second.
 
 use postrider_model::ShardId;
 
