@@ -73,7 +73,7 @@ impl Dispatcher {
         let guess = lane.pace.guess_for(before, now);
         let crowded = match room {
             Room::Full | Room::Closed => true,
-            Room::Crowded => guess.is_none_or(|guess| guess > index_wait / 2),
+            Room::Crowded => guess.map_or(!lane.pace.is_young(now), |guess| guess > index_wait / 2),
             Room::Free => false,
         };
         let far_off = lane.pace.time_for(before, now).filter(|&time| time > index_wait);

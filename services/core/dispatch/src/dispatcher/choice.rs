@@ -48,6 +48,8 @@ impl Dispatcher {
                 self.change(id, |talk, now| {
                     talk.useful = true;
                     talk.stage = TalkStage::Idle { since: now };
+                    // It has leave left: that its renewal must wait does not stop it.
+                    talk.ask_at.take_if(|_| talk.left > 0);
                 });
             }
             TalkStage::Idle { .. } | TalkStage::Reading(_) | TalkStage::Closing => return,

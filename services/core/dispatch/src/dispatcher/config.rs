@@ -13,7 +13,7 @@ pub struct DispatcherConfig {
     pub index_wait: Duration,
     /// Envelopes of one shard in the index: what its consumer may have unacked (20,000), less some headroom.
     pub shard_capacity: usize,
-    /// Envelopes of one tenant at one site in one shard, unless they are seen to drain within `index_wait`.
+    /// Envelopes of one tenant at one site in one shard, unless they are seen to drain soon, or it is too early to see.
     pub tenant_site_capacity: usize,
     /// Bytes of bodies in memory; a fifth is kept for transactional mail.
     pub body_bytes: u64,

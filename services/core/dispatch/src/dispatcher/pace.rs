@@ -72,6 +72,12 @@ impl Pace {
         (served > 0).then(|| time_for(cost, busy.max(Duration::from_millis(100)), served))
     }
 
+    /// Whether it is too early to wonder that nothing has been served.
+    pub(super) fn is_young(&self, now: Timestamp) -> bool {
+        let (busy, served) = self.total(now);
+        served == 0 && busy < 2 * SHORTEST
+    }
+
     fn total(&self, now: Timestamp) -> (Duration, u64) {
         let running = self.busy_since.map_or(Duration::ZERO, |since| now.since(since));
         (self.current.busy + self.previous.busy + running, self.current.served + self.previous.served)

@@ -61,14 +61,17 @@ fn what_does_not_fit_moves_to_a_tier() {
 fn a_quarter_of_the_room_is_kept_for_newcomers() {
     let config = DispatcherConfig { shard_capacity: 20, ..DispatcherConfig::default() };
     let mut world = World::new(config, Shaping::default());
-    let returned: Vec<_> = (0..20)
+    let first = world.bulk("acme", "google");
+    world.turn_clock(secs(15));
+    let returned: Vec<_> = (0..19)
         .map(|_| {
             let mut entry = world.entry(Class::Bulk, "acme", "google");
             entry.id.hop = 1;
             world.arrive(entry)
         })
         .collect();
-    assert_eq!(returned.iter().filter(|ticket| world.moved(**ticket).is_some()).count(), 5);
+    assert_eq!(returned.iter().filter(|ticket| world.moved(**ticket).is_some()).count(), 4);
+    assert_eq!(world.moved(first), None);
     let newcomer = world.bulk("acme", "other.example");
     assert_eq!(world.moved(newcomer).map(|moved| moved.0), Some(WaitReason::Overflow), "moves are not done yet");
     world.perform_dull();
@@ -80,10 +83,20 @@ fn a_quarter_of_the_room_is_kept_for_newcomers() {
 fn one_tenant_at_one_site_does_not_fill_the_index() {
     let config = DispatcherConfig { tenant_site_capacity: 10, ..DispatcherConfig::default() };
     let mut world = World::new(config, Shaping::default());
-    let tickets: Vec<_> = (0..12).map(|_| world.bulk("acme", "google")).collect();
+    let mut tickets = vec![world.bulk("acme", "google")];
+    world.turn_clock(secs(15));
+    tickets.extend((0..11).map(|_| world.bulk("acme", "google")));
     assert_eq!(tickets.iter().filter(|ticket| world.moved(**ticket).is_some()).count(), 2);
     let other = world.bulk("other", "google");
     assert_eq!(world.moved(other), None);
+}
+
+#[test]
+fn a_burst_at_the_start_is_not_moved_before_anything_could_be_sent() {
+    let config = DispatcherConfig { tenant_site_capacity: 10, ..DispatcherConfig::default() };
+    let mut world = World::new(config, Shaping::default());
+    let tickets: Vec<_> = (0..100).map(|_| world.bulk("acme", "google")).collect();
+    assert!(tickets.iter().all(|&ticket| world.moved(ticket).is_none()));
 }
 
 #[test]
