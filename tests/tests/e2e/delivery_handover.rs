@@ -1,12 +1,23 @@
-//! Delivery processes that stop and start in good order hand their shards over: nothing is lost, nothing comes twice.
+//! Delivery processes that stop and start in good order hand their shards over, slow conversations too: nothing is lost,
+//! nothing comes twice.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use postrider_tests::load::Load;
+use postrider_tests::load::{Load, Shape};
 use postrider_tests::processes::{Processes, Settings, turn};
 
 use super::faults;
+
+/// As everywhere, but every hundredth message is answered after three seconds only.
+const WITH_SLOW_ONES: Shape = Shape { recipients: slow_at_times, ..faults::MANY_SITES };
+
+fn slow_at_times(number: usize) -> Vec<String> {
+    match number % 100 {
+        50 => vec![format!("delay-3@slow{}.example", number % 700 / 100)],
+        _ => (faults::MANY_SITES.recipients)(number),
+    }
+}
 
 #[test]
 fn shards_move_from_a_process_that_stops_and_to_one_that_starts_without_a_repeat() -> Result<()> {
@@ -16,7 +27,7 @@ fn shards_move_from_a_process_that_stops_and_to_one_that_starts_without_a_repeat
     cluster.start_delivery("two")?;
     cluster.until_shards("one", |count| count > 20)?;
     cluster.until_shards("two", |count| count > 20)?;
-    let load = Load::begin(cluster.relay, "handover", faults::MANY_SITES);
+    let load = Load::begin(cluster.relay, "handover", WITH_SLOW_ONES);
     cluster.sink.until(2_000)?;
 
     let before = cluster.sink.count()?;

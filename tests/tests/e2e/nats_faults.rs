@@ -38,6 +38,35 @@ fn nats_killed_under_load_and_started_again_loses_nothing() -> Result<()> {
 }
 
 #[test]
+fn nats_away_until_every_shard_is_lost_is_followed_by_all_of_them_at_work() -> Result<()> {
+    let _turn = turn();
+    let settings = Settings { nats: "publish_budget_secs = 2", delivery: faults::DELIVERY, ..Settings::default() };
+    let mut cluster = Processes::start(settings)?;
+    cluster.start_delivery("one")?;
+    cluster.start_delivery("two")?;
+    cluster.until_shards("one", |count| count > 20)?;
+    cluster.until_shards("two", |count| count > 20)?;
+    let load = Load::begin(cluster.relay, "away", faults::MANY_SITES);
+    cluster.sink.until(3_000)?;
+    let gone_at = faults::now_millis_of_day();
+    cluster.kill_nats()?;
+    cluster.until_shards("one", |count| count == 0)?;
+    cluster.until_shards("two", |count| count == 0)?;
+    let back_at = faults::now_millis_of_day();
+    cluster.start_nats()?;
+    cluster.until_shards("one", |count| count > 20)?;
+    cluster.until_shards("two", |count| count > 20)?;
+    let sent = load.finish(10_000)?;
+    let verdict = cluster.sink.judge(&sent, Duration::from_secs(60))?;
+    let lasted = faults::between(gone_at, back_at).as_secs_f64();
+    faults::say("NATS away", &format!("{}; refused {:?}; for {lasted:.1} s", verdict.summary(), sent.refused));
+    verdict.check(2 * faults::IN_FLIGHT)?;
+    faults::check_in_flight(&verdict, &[gone_at, back_at])?;
+    cluster.until_empty(Duration::from_secs(60))?;
+    cluster.check_logs()
+}
+
+#[test]
 fn while_nats_does_not_answer_the_sender_hears_451_and_nothing_is_lost() -> Result<()> {
     let _turn = turn();
     let settings = Settings { nats: "publish_budget_secs = 2", delivery: faults::DELIVERY, ..Settings::default() };
