@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use postrider_dispatch::settle::{DoneSet, Settle, SettleStep, moved_state};
-use postrider_model::{Body, EnvelopeId, Move, ShardId};
-use postrider_nats::{Handle, Spool};
+use postrider_dispatch::settle::{BodyState, DoneSet, Settle, SettlePlan, SettleStep, moved_state};
+use postrider_model::{Body, EnvelopeId, Move, Outcome, ShardId};
+use postrider_nats::{BodyError, Handle, Spool};
 use postrider_proto::Packet;
 use postrider_runtime::{clock, fault};
 use tokio_util::sync::CancellationToken;
@@ -168,20 +168,25 @@ impl Settlements {
     /// If the shard is lost on the way.
     pub async fn settle_dropped(
         &self,
-        settle: Settle,
+        mut settle: Settle,
         handle: Handle,
         mut packet: Packet,
         shard: ShardId,
         sequence: u64,
     ) -> Result<(), ShardIsLost> {
-        let dropped = matches!(packet.body(), Body::Inline { bytes, .. } if bytes.is_empty());
-        while dropped && *settle.next_move() != Move::Finished {
+        let dropped = |packet: &Packet| matches!(packet.body(), Body::Inline { bytes, .. } if bytes.is_empty());
+        while dropped(&packet) && matches!(settle.next_move(), Move::Tier { .. } | Move::Site { .. }) {
             match self.spool.reread_packet(shard, sequence).await {
                 Ok(whole) => {
                     packet = packet.with_body(whole.body().clone());
-                    break;
+                    continue;
                 }
-                Err(error) => failed(&settle.id(), "read the body again", &error),
+                Err(error @ BodyError::Unavailable(_)) => failed(&settle.id(), "read the body again", &error),
+                Err(error) => {
+                    tracing::error!(id = %settle.id(), %error, "a body is gone; to the dead letters");
+                    settle = to_dead_letters(&settle, &packet);
+                    continue;
+                }
             };
             self.pause().await?;
         }
@@ -198,6 +203,19 @@ impl Settlements {
         self.done_set().recorded(settle.id(), settle.next_move().clone());
         true
     }
+}
+
+/// The same settle of an envelope whose body nobody has any more.
+fn to_dead_letters(settle: &Settle, packet: &Packet) -> Settle {
+    let next = Move::Dead { reason: "body-lost".to_owned() };
+    let record = settle.record().cloned().map(|mut record| {
+        for outcome in record.outcomes.iter_mut().filter(|outcome| !outcome.outcome.is_terminal()) {
+            outcome.outcome = Outcome::Dead;
+        }
+        record.next = Some(next.clone());
+        record
+    });
+    Settle::new(SettlePlan { id: settle.id(), record, body: BodyState::from(packet.body()), next })
 }
 
 const fn fault_name(step: &SettleStep) -> &'static str {
