@@ -177,3 +177,31 @@ async fn pass(inputs: &mpsc::Sender<Input>, placed: Placed, settlements: &Settle
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_the_way_is_counted_until_it_is_dropped() {
+        let (count, lost) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let one = OnTheWay::new(&count, &lost);
+        let other = OnTheWay::new(&count, &lost);
+        drop(one);
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        drop(other);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_was_pulled_in_an_earlier_life_of_a_shard_counts_nowhere_in_the_next() {
+        let (before, lost) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let late = OnTheWay::new(&before, &lost);
+        lost.cancel();
+        let (after, alive) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let fresh = OnTheWay::new(&after, &alive);
+        assert!(late.is_void() && !fresh.is_void());
+        drop(late);
+        assert_eq!(after.load(Ordering::Relaxed), 1);
+    }
+}

@@ -63,3 +63,31 @@ impl SharedFence {
         self.fence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_step_goes_on_while_the_fence_is_open() {
+        let fence = SharedFence::default();
+        fence.renewed_at(Instant::now());
+        assert_eq!(fence.guard(std::future::ready(7)).await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_begun_behind_a_closed_fence() {
+        let fence = SharedFence::default();
+        assert_eq!(fence.guard(std::future::ready(7)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_step_is_broken_off_when_the_fence_closes() {
+        let fence = SharedFence { fence: Arc::default(), origin: Instant::now() - Duration::from_secs(60) };
+        // Renewed so long ago that it closes within a moment.
+        let almost = postrider_dispatch::ownership::FENCE - Duration::from_millis(50);
+        fence.renewed_at(Instant::now() - almost);
+        assert!(fence.may_act());
+        assert_eq!(fence.guard(std::future::pending::<()>()).await, None);
+    }
+}

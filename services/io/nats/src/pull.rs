@@ -117,13 +117,13 @@ impl RawPuller {
     }
 
     async fn ask(&mut self, wish: Wish) -> Result<(), String> {
+        self.exhausted = false;
         if self.inbox.is_none() {
             let inbox = self.spool.client().new_inbox();
             let subscriber = self.spool.client().subscribe(format!("{inbox}.*")).await.map_err(|e| e.to_string())?;
             self.inbox = Some((inbox, subscriber));
         }
         let Some((inbox, _)) = &self.inbox else { return Ok(()) };
-        self.exhausted = false;
         self.requests += 1;
         let reply = format!("{inbox}.{}", self.requests);
         let expires = wish.expires.min(Duration::from_secs(2));

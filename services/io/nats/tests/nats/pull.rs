@@ -182,3 +182,20 @@ async fn a_consumer_that_vanished_is_made_again_by_who_pulls() {
     stream.delete_consumer("ready-t00").await.unwrap();
     assert_eq!(one(&mut puller).await.packet, transactional(0));
 }
+
+#[tokio::test]
+async fn the_end_of_the_mail_is_told_from_an_answer_that_did_not_come() {
+    let (mut server, _spool, mut puller) = with_mail(2).await;
+    let both = several(&mut puller, 2).await;
+    assert!(!puller.is_exhausted(), "nobody has said that there is no more");
+    while !puller.is_exhausted() {
+        assert!(puller.pull(10, BYTES).await.is_empty());
+    }
+    drop(both);
+    server.kill();
+    // Whatever was still open at the server may have ended well; what is asked from now on has no answer.
+    eventually("a pull without an answer", async || {
+        (puller.pull(10, BYTES).await.is_empty() && !puller.is_exhausted()).then_some(())
+    })
+    .await;
+}
