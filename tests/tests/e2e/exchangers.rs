@@ -62,7 +62,10 @@ fn mail_finds_its_exchangers() -> Result<()> {
     let events = cluster.run(&["event", "export", "--since", "10m", "--format", "ndjson"])?;
     let events = String::from_utf8(events.stdout)?;
     let of_google = events.lines().filter(|line| line.contains("alice@workspace.example"));
-    assert!(of_google.clone().count() == 2 && of_google.clone().all(|line| line.contains("\"site\":\"google\"")), "{events}");
+    assert!(
+        of_google.clone().count() == 2 && of_google.clone().all(|line| line.contains("\"site\":\"google\"")),
+        "{events}"
+    );
 
     let null = cluster.end_of(&submit("alice@null.example")?)?;
     assert_eq!(null.events(), ["bounced"]);
