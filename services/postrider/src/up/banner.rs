@@ -109,6 +109,7 @@ impl Facts<'_> {
     fn banner(&self) -> String {
         let (submission, submissions, relay) = (shown(self.submission), shown(self.submissions), shown(self.relay));
         let data = self.store.path.display();
+        let token_file = quoted(&self.store.file("token"));
         let program = std::env::current_exe().map_or_else(|_| "postrider".to_owned(), |path| short(&path));
         let receiver = match self.receiver {
             Some(address) => format!("{address}  (a simulated provider; unless routed elsewhere, all mail ends here)"),
@@ -130,7 +131,7 @@ impl Facts<'_> {
              printf 'From: {from}\\nTo: {to}\\nSubject: hello\\n\\nHello.\\n' | curl --silent --show-error --ssl-reqd --insecure \\\n    \
              --user {user}:{password} --mail-from {from} --mail-rcpt {to} --crlf --upload-file - smtp://{submission}\n\n\
              Then see what became of it:\n\n  \
-             export POSTRIDER_SERVER=http://{control} POSTRIDER_TOKEN_FILE={data}/token\n  \
+             export POSTRIDER_SERVER=http://{control} POSTRIDER_TOKEN_FILE={token_file}\n  \
              {program} message find --to {to} --since 10m\n  \
              {program} message show ID        (the id in \"queued as ID\", or the Message-ID)\n  \
              {program} queue summary\n  \
@@ -148,13 +149,20 @@ impl Facts<'_> {
     }
 }
 
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 /// A path as one would type it here.
 fn short(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     match path.strip_prefix(&here) {
         // A bare name would be looked for on PATH.
-        Ok(name) if name.components().count() == 1 => format!("./{}", name.display()),
-        Ok(below) => below.display().to_string(),
-        Err(_) => path.display().to_string(),
+        Ok(name) if name.components().count() == 1 => format!("./{}", quoted(name)),
+        Ok(below) => quoted(below),
+        Err(_) => quoted(path),
     }
 }
