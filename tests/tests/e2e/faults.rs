@@ -10,11 +10,11 @@ use postrider_tests::processes::Processes;
 use postrider_tests::sink::{Line, Verdict};
 use postrider_tests::wait;
 
-/// What may be in flight in one process: its conversations, and settles of as many again.
-pub const IN_FLIGHT: usize = 600;
+/// What may be in flight in one process: its conversations, and the settles of a moment.
+pub const IN_FLIGHT: usize = 500;
 
 /// The settings of delivery: what is in flight is bounded.
-pub const DELIVERY: &str = "conversations = 1000\nidle_secs = 1\ndrain_secs = 15";
+pub const DELIVERY: &str = "conversations = 400\nidle_secs = 1\ndrain_secs = 15";
 
 const DOMAINS: usize = 200;
 
