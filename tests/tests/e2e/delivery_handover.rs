@@ -44,7 +44,7 @@ fn shards_move_from_a_process_that_stops_and_to_one_that_starts_without_a_repeat
     let joined = faults::first_line(&cluster, before, started_at, "three")?;
 
     let sent = load.finish(10_000)?;
-    let verdict = cluster.sink.judge(&sent, Duration::from_secs(60))?;
+    let verdict = cluster.sink.judge(&sent, Duration::from_secs(240))?;
     let figures = format!(
         "{}; stopped within {:.1} s, its {left}; the new one sent after {:.1} s",
         verdict.summary(),
@@ -53,6 +53,6 @@ fn shards_move_from_a_process_that_stops_and_to_one_that_starts_without_a_repeat
     );
     faults::say("delivery handover", &figures);
     verdict.check(0)?;
-    cluster.until_empty(Duration::from_secs(30))?;
+    cluster.until_empty(Duration::from_secs(120))?;
     cluster.check_logs()
 }

@@ -106,7 +106,7 @@ pub fn apart(one: u64, other: u64) -> Duration {
 
 /// What came twice came once around the moment of a fault (a process that was frozen may come second): it was in flight then.
 pub fn check_in_flight(verdict: &Verdict, moments: &[u64]) -> Result<()> {
-    let margin = Duration::from_secs(5);
+    let margin = Duration::from_secs(20);
     for (first, again) in &verdict.repeats {
         let is_near = |line: &Line| moments.iter().any(|&moment| apart(moment, line.millis_of_day()) <= margin);
         let near = is_near(first) || is_near(again);

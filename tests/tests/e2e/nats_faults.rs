@@ -29,11 +29,11 @@ fn nats_killed_under_load_and_started_again_loses_nothing() -> Result<()> {
         deaths.push(faults::now_millis_of_day());
     }
     let sent = load.finish(10_000)?;
-    let verdict = cluster.sink.judge(&sent, Duration::from_secs(90))?;
+    let verdict = cluster.sink.judge(&sent, Duration::from_secs(240))?;
     faults::say("NATS killed twice", &format!("{}; refused {:?}", verdict.summary(), sent.refused));
     verdict.check(2 * faults::IN_FLIGHT)?;
     faults::check_in_flight(&verdict, &deaths)?;
-    cluster.until_empty(Duration::from_secs(60))?;
+    cluster.until_empty(Duration::from_secs(120))?;
     cluster.check_logs()
 }
 
@@ -57,12 +57,12 @@ fn nats_away_until_every_shard_is_lost_is_followed_by_all_of_them_at_work() -> R
     cluster.until_shards("one", |count| count > 20)?;
     cluster.until_shards("two", |count| count > 20)?;
     let sent = load.finish(10_000)?;
-    let verdict = cluster.sink.judge(&sent, Duration::from_secs(60))?;
+    let verdict = cluster.sink.judge(&sent, Duration::from_secs(240))?;
     let lasted = faults::between(gone_at, back_at).as_secs_f64();
     faults::say("NATS away", &format!("{}; refused {:?}; for {lasted:.1} s", verdict.summary(), sent.refused));
     verdict.check(2 * faults::IN_FLIGHT)?;
     faults::check_in_flight(&verdict, &[gone_at, back_at])?;
-    cluster.until_empty(Duration::from_secs(60))?;
+    cluster.until_empty(Duration::from_secs(120))?;
     cluster.check_logs()
 }
 
@@ -82,11 +82,11 @@ fn while_nats_does_not_answer_the_sender_hears_451_and_nothing_is_lost() -> Resu
     heard?;
     let quick_at = faults::now_millis_of_day();
     let sent = load.finish(10_000)?;
-    let verdict = cluster.sink.judge(&sent, Duration::from_secs(60))?;
+    let verdict = cluster.sink.judge(&sent, Duration::from_secs(240))?;
     let lasted = faults::between(slow_at, quick_at).as_secs_f64();
     faults::say("NATS slow", &format!("{}; refused {:?}; for {lasted:.1} s", verdict.summary(), sent.refused));
     verdict.check(0)?;
-    cluster.until_empty(Duration::from_secs(30))?;
+    cluster.until_empty(Duration::from_secs(120))?;
     cluster.check_logs()
 }
 
@@ -105,10 +105,10 @@ fn while_nats_is_full_the_sender_hears_452_and_nothing_is_lost() -> Result<()> {
     let when_full = load.accepted();
     cluster.start_delivery("one")?;
     let sent = load.finish(when_full + 2_000)?;
-    let verdict = cluster.sink.judge(&sent, Duration::from_secs(60))?;
+    let verdict = cluster.sink.judge(&sent, Duration::from_secs(240))?;
     let figures = format!("{}; full at {when_full}; refused {:?}", verdict.summary(), sent.refused);
     faults::say("NATS full", &figures);
     verdict.check(0)?;
-    cluster.until_empty(Duration::from_secs(30))?;
+    cluster.until_empty(Duration::from_secs(120))?;
     cluster.check_logs()
 }

@@ -16,7 +16,7 @@ pub struct Smtp {
 }
 
 /// Longer than any reply may take here.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Smtp {
     pub async fn connect(address: SocketAddr) -> Self {

@@ -10,7 +10,7 @@ use postrider_nats::{NatsConfig, Spool};
 use tempfile::TempDir;
 
 /// How long anything may take here.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Server {
     child: Child,
