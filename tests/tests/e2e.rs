@@ -6,6 +6,8 @@ mod e2e {
 
     mod peers;
 
+    mod peer_matrix;
+
     mod large_and_foreign;
 
     mod fan_out;

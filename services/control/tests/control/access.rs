@@ -1,5 +1,6 @@
 //! Who may call, and how calls travel.
 
+use futures_util::{Stream, stream};
 use postrider_control::{Collaborators, Control, ControlConfig};
 use postrider_proto::control::v1::ListTenantsRequest;
 use postrider_proto::control::v1::tenant_service_client::TenantServiceClient;
@@ -12,6 +13,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use crate::cluster::{Bearer, Cluster, TOKEN, key};
 use crate::server::Server;
@@ -72,6 +77,35 @@ async fn health_needs_no_token() {
     let cluster = Cluster::start().await;
     let answer = HealthClient::new(cluster.channel()).check(HealthCheckRequest::default()).await.unwrap();
     assert_eq!(answer.into_inner().status, 1);
+}
+
+/// Asks the server which services it has.
+fn which_services() -> impl Stream<Item = ServerReflectionRequest> {
+    let request = MessageRequest::ListServices(String::new());
+    stream::iter([ServerReflectionRequest { host: String::new(), message_request: Some(request) }])
+}
+
+#[tokio::test]
+async fn reflection_lists_our_services() {
+    let cluster = Cluster::start().await;
+    let mut client = ServerReflectionClient::new(cluster.authenticated());
+    let mut answers = client.server_reflection_info(which_services()).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
+    let mut names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+    names.sort_unstable();
+    let ours = ["Config", "Credential", "Domain", "Event", "Message", "Queue", "Route", "Tenant"];
+    let mut expected: Vec<String> = ours.iter().map(|name| format!("postrider.control.v1.{name}Service")).collect();
+    expected.splice(..0, ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"].map(str::to_owned));
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn reflection_without_a_token_is_refused() {
+    let cluster = Cluster::start().await;
+    let mut client = ServerReflectionClient::new(cluster.channel());
+    let refusal = client.server_reflection_info(which_services()).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::Unauthenticated);
 }
 
 #[tokio::test]

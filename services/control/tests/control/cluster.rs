@@ -94,7 +94,7 @@ impl Cluster {
         self.channel.clone()
     }
 
-    fn authenticated(&self) -> Authenticated {
+    pub fn authenticated(&self) -> Authenticated {
         InterceptedService::new(self.channel(), Bearer(format!("Bearer {TOKEN}").parse().unwrap()))
     }
 
