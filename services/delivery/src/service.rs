@@ -136,7 +136,19 @@ impl Delivery {
         }
         let ownership = Ownership::new(self.member, self.tools, self.arrivals, self.inputs, self.ready);
         let drain = Duration::from_secs(self.config.drain_secs);
-        let result = ownership.run(self.standing, shutdown.clone(), drain).await;
+        let ownership = ownership.run(self.standing, shutdown.clone(), drain);
+        tokio::pin!(ownership);
+        let result = loop {
+            tokio::select! {
+                ended = &mut ownership => break ended,
+                // Without its worker a member would own shards and deliver nothing: better to end, and be replaced.
+                Some(ended) = tasks.join_next(), if !shutdown.is_cancelled() => {
+                    if !shutdown.is_cancelled() {
+                        break Err(anyhow::anyhow!("a part of delivery ended by itself: {ended:?}"));
+                    }
+                }
+            }
+        };
         shutdown.cancel();
         helpers.cancel();
         while tasks.join_next().await.is_some() {}

@@ -153,7 +153,7 @@ async fn serve(ground: &Ground, mut config: ProcessConfig, signals: &Signals) ->
         ended = &mut delivering => Some(ended),
     };
     if early.is_none() {
-        banner::say("stopping: finishing what is under way, within a minute (a second Ctrl-C ends it at once)")?;
+        banner::mention("stopping: finishing what is under way, within a minute (a second Ctrl-C ends it at once)");
     }
     stop_ingress.cancel();
     taking.await?;

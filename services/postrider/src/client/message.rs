@@ -103,7 +103,9 @@ pub(super) async fn run(verb: MessageVerb, session: Session, mut out: Output) ->
                 }
             })?;
             if answer.messages.is_empty() {
-                return Err(Failure::NotFound(format!("no message to {to} in that time")));
+                return Err(Failure::NotFound(format!(
+                    "no message to {to} in that time (one that no delivery process has taken yet is not found; see `queue summary`)"
+                )));
             }
             Ok(())
         }

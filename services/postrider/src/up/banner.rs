@@ -65,6 +65,13 @@ pub fn say(text: &str) -> anyhow::Result<()> {
     writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
+/// Says a line if there is somebody to hear it: a terminal that is gone must not keep a stop from being orderly.
+pub fn mention(text: &str) {
+    if let Err(error) = say(text) {
+        tracing::debug!(%error, text, "nobody hears");
+    }
+}
+
 fn shown(address: Option<SocketAddr>) -> String {
     address.map(|address| address.to_string()).unwrap_or_default()
 }
