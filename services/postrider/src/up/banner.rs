@@ -89,7 +89,8 @@ impl Facts<'_> {
         if let Some(file) = &self.args.ready_file {
             self.write_ready_file(file)?;
         }
-        say(&self.banner())
+        mention(&self.banner());
+        Ok(())
     }
 
     fn write_ready_file(&self, file: &Path) -> anyhow::Result<()> {
