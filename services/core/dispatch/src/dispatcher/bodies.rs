@@ -103,8 +103,12 @@ impl Bodies {
         all > self.budget || (class == Class::Bulk && self.taken(Class::Bulk) > self.bulk_budget())
     }
 
-    /// The body to drop next, if too much is held.
+    /// The body to drop next, if too much is held. A single one stays, however large: it would only be read again.
     fn victim(&self) -> Option<Ticket> {
+        let loose = self.loose[Class::Transactional].len() + self.loose[Class::Bulk].len();
+        if loose == 1 && Class::ALL.iter().all(|&class| self.taken(class) == self.loose_bytes[class]) {
+            return None;
+        }
         let last = |class| self.loose[class].last().map(|&(_, ticket)| ticket);
         if self.is_over(Class::Bulk)
             && let Some(ticket) = last(Class::Bulk)

@@ -143,18 +143,27 @@ impl Dispatcher {
         }
     }
 
-    /// The body of a ticket has come: the conversation that waited for it chooses again.
+    /// The body of a ticket has come: the conversation that waited for it sends that very one, as long as it may. (Choosing
+    /// anew could choose another whose body is not there, for ever in turn.)
     pub(super) fn resume(&mut self, id: Conversation, ticket: Ticket) {
-        let waited = self.change(id, |talk, now| {
-            let waited = talk.stage == TalkStage::Reading(ticket);
-            if waited {
-                talk.stage = TalkStage::Idle { since: now };
+        let now = self.now;
+        let Some(talk) = self.conversations.get(&id).filter(|talk| talk.stage == TalkStage::Reading(ticket)) else {
+            return;
+        };
+        let (Some(held), Some(lane)) = (self.index.get(ticket), self.lanes.lane(talk.lane)) else { return };
+        let urgent_waits = held.entry.class == Class::Bulk && lane.queues[Class::Transactional].len() > 0;
+        let may_go = !talk.is_over(now) && !urgent_waits && held.entry.expiry > now;
+        let (lane, leave) = (talk.lane, talk.leave_for(held.entry.cost(), now));
+        match leave.filter(|_| may_go) {
+            Some(recipients) => {
+                self.begin(id, ticket, recipients);
+                self.read_ahead(lane);
             }
-            waited
-        });
-        if waited == Some(true) {
-            self.stand_in_line_again(ticket);
-            self.choose(id);
+            None => {
+                self.change(id, |talk, now| talk.stage = TalkStage::Idle { since: now });
+                self.stand_in_line_again(ticket);
+                self.choose(id);
+            }
         }
     }
 

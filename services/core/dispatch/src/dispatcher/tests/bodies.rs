@@ -65,3 +65,21 @@ fn a_body_larger_than_the_budget_is_sent_all_the_same() {
     world.perform_all();
     assert_eq!(world.transmitted.len(), 3);
 }
+
+#[test]
+fn a_body_that_was_read_is_sent_before_another_is_read() {
+    let mut world = world(1_000);
+    for tenant in 0..6 {
+        let mut entry = world.entry(Class::Transactional, &format!("tenant{tenant}"), "google");
+        entry.size_bytes = 900;
+        entry.body_held = false;
+        world.arrive(entry);
+    }
+    let mut reads = 0;
+    while !world.todo.is_empty() {
+        let action = world.todo.remove(0);
+        reads += usize::from(matches!(action, Action::ReadBody(_)));
+        world.perform_well(action);
+    }
+    assert_eq!((world.transmitted.len(), reads), (6, 6));
+}
