@@ -1,13 +1,13 @@
 //! Conversions of what the `config` bucket holds.
 
-use postrider_model::{Credential, DkimKey, Route, SendingDomain, ShardLayout, Tenant};
+use postrider_model::{Credential, DkimKey, Route, SendingDomain, ShardLayout, Tenant, TenantWeight};
 
 use crate::config::v1 as wire;
 use crate::convert::{self, ConvertError, optional, text};
 
 impl From<&Tenant> for wire::Tenant {
     fn from(tenant: &Tenant) -> Self {
-        Self { id: tenant.id.to_string(), display_name: tenant.display_name.clone() }
+        Self { id: tenant.id.to_string(), display_name: tenant.display_name.clone(), weight: tenant.weight.get() }
     }
 }
 
@@ -15,7 +15,10 @@ impl TryFrom<wire::Tenant> for Tenant {
     type Error = ConvertError;
 
     fn try_from(tenant: wire::Tenant) -> Result<Self, ConvertError> {
-        Ok(Self { id: tenant.id.parse()?, display_name: tenant.display_name })
+        // Writers before the weight leave it out; one that a newer build allows counts as the largest.
+        let weight = tenant.weight.clamp(1, TenantWeight::MOST.into());
+        let weight = TenantWeight::try_from(weight).map_err(|_| ConvertError::Impossible("weight"))?;
+        Ok(Self { id: tenant.id.parse()?, display_name: tenant.display_name, weight })
     }
 }
 

@@ -65,7 +65,11 @@ pub(crate) fn document(all: &Everything, cluster_key_id: String) -> api::ConfigD
 }
 
 fn document_tenant(tenant: &Tenant) -> api::DocumentTenant {
-    api::DocumentTenant { id: tenant.id.to_string(), display_name: tenant.display_name.clone() }
+    api::DocumentTenant {
+        id: tenant.id.to_string(),
+        display_name: tenant.display_name.clone(),
+        weight: tenant.weight.get(),
+    }
 }
 
 fn document_credential(credential: &Credential) -> api::DocumentCredential {
@@ -131,6 +135,7 @@ impl Wanted {
                     &format!("tenant {}: display_name", tenant.id),
                     tenant.display_name,
                 )?,
+                weight: tenants::weight(&format!("tenant {}: weight", tenant.id), tenant.weight)?,
             };
             once(&mut wanted.tenants, ConfigKey::Tenant(tenant.id.clone()), tenant)?;
         }

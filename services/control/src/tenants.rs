@@ -1,6 +1,6 @@
 //! Tenants over gRPC. A tenant goes only when nothing is left that is his.
 
-use postrider_model::{Tenant, TenantId};
+use postrider_model::{Tenant, TenantId, TenantWeight, WeightError};
 use postrider_nats::{ConfigKey, Expected};
 use postrider_proto::config::v1 as wire;
 use postrider_proto::control::v1 as api;
@@ -38,6 +38,13 @@ impl TenantService for Api {
         self.answer("GetTenant", get(self, &request.into_inner()).await)
     }
 
+    async fn update_tenant(
+        &self,
+        request: Request<api::UpdateTenantRequest>,
+    ) -> Result<Response<api::UpdateTenantResponse>, Status> {
+        self.answer("UpdateTenant", update(self, request.into_inner()).await)
+    }
+
     async fn delete_tenant(
         &self,
         request: Request<api::DeleteTenantRequest>,
@@ -51,6 +58,7 @@ async fn create(api: &Api, request: api::CreateTenantRequest) -> Result<api::Cre
     let tenant = Tenant {
         id: required("tenant.id", &wanted.id)?,
         display_name: display_name("tenant.display_name", wanted.display_name)?,
+        weight: weight("tenant.weight", wanted.weight)?,
     };
     let turn = api.store.turn().await;
     let revision = api.store.create(&ConfigKey::Tenant(tenant.id.clone()), &wire::Tenant::from(&tenant)).await?;
@@ -73,6 +81,24 @@ async fn get(api: &Api, request: &api::GetTenantRequest) -> Result<api::Tenant, 
 /// A tenant that must exist.
 pub(crate) async fn find(api: &Api, id: TenantId) -> Result<Stored<Tenant>, Status> {
     api.store.get::<wire::Tenant, Tenant>(&ConfigKey::Tenant(id)).await
+}
+
+async fn update(api: &Api, request: api::UpdateTenantRequest) -> Result<api::UpdateTenantResponse, Status> {
+    let key = ConfigKey::Tenant(required("id", &request.id)?);
+    let turn = api.store.turn().await;
+    let Stored { value: mut tenant, revision } = api.store.get::<wire::Tenant, Tenant>(&key).await?;
+    check_etag(&key, &request.etag, revision)?;
+    if let Some(name) = request.display_name {
+        tenant.display_name = display_name("display_name", name)?;
+    }
+    if let Some(number) = request.weight {
+        tenant.weight = TenantWeight::try_from(number).map_err(|why| refused("weight", why))?;
+    }
+    let value = wire::Tenant::from(&tenant).encode_to_vec();
+    let revision = api.store.write(&key, value.into(), Expected::Revision(revision)).await?;
+    drop(turn);
+    let applied = api.store.applied(revision).await;
+    Ok(api::UpdateTenantResponse { tenant: Some(shown(Stored { value: tenant, revision })), applied: Some(applied) })
 }
 
 async fn delete(api: &Api, request: &api::DeleteTenantRequest) -> Result<api::DeleteTenantResponse, Status> {
@@ -123,10 +149,23 @@ pub(crate) fn display_name(field: &str, name: String) -> Result<String, Status> 
     Ok(name)
 }
 
+/// A weight; 0 is the usual one.
+pub(crate) fn weight(field: &str, number: u32) -> Result<TenantWeight, Status> {
+    match number {
+        0 => Ok(TenantWeight::default()),
+        number => TenantWeight::try_from(number).map_err(|why| refused(field, why)),
+    }
+}
+
+fn refused(field: &str, why: WeightError) -> Status {
+    Status::invalid_argument(format!("{field}: {why}"))
+}
+
 fn shown(tenant: Stored<Tenant>) -> api::Tenant {
     api::Tenant {
         id: tenant.value.id.to_string(),
         display_name: tenant.value.display_name,
         etag: tenant.revision.to_string(),
+        weight: tenant.value.weight.get(),
     }
 }

@@ -102,7 +102,7 @@ impl Delivery {
         };
         let seed = u64::from_be_bytes(random::bytes());
         let dispatcher = Dispatcher::new(config.dispatcher(with.spool.tier_delays()), seed);
-        let (worker, inputs) = Worker::prepare(dispatcher, tools.clone(), seed);
+        let (worker, inputs) = Worker::prepare(dispatcher, tools.clone(), seed, with.snapshot.clone());
         Ok(Self {
             config,
             spool: with.spool,

@@ -14,7 +14,7 @@ use postrider_dispatch::dispatcher::{
     AttemptResult, Conversation, Dispatcher, Fact, RequestId, SummaryRow, Ticket, WaitingPart,
 };
 use postrider_dispatch::limits::Grant;
-use postrider_model::{EnhancedCode, EnvelopeId, MessageId, Reply, ShardId};
+use postrider_model::{EnhancedCode, EnvelopeId, MessageId, Reply, ShardId, Snapshot};
 use postrider_nats::{BodyError, Handle, Leased, Spool};
 use postrider_net::DnsFailure;
 use postrider_runtime::clock;
@@ -124,8 +124,14 @@ pub struct Worker {
 const BATCH: usize = 256;
 
 impl Worker {
-    /// A worker that owns nothing yet, and where to reach it.
-    pub fn prepare(dispatcher: Dispatcher, tools: Tools, seed: u64) -> (WorkerTask, mpsc::Sender<Input>) {
+    /// A worker that owns nothing yet, and where to reach it. The snapshot says what tenants weigh.
+    pub fn prepare(
+        dispatcher: Dispatcher,
+        tools: Tools,
+        seed: u64,
+        mut snapshot: watch::Receiver<Arc<Snapshot>>,
+    ) -> (WorkerTask, mpsc::Sender<Input>) {
+        snapshot.mark_changed();
         let (inputs, input_receiver) = mpsc::channel(4096);
         let (reports, report_receiver) = mpsc::channel(4096);
         let worker = Self {
@@ -141,7 +147,7 @@ impl Worker {
             next_ticket: 0,
             seed,
         };
-        (WorkerTask { worker, inputs: input_receiver, reports: report_receiver }, inputs)
+        (WorkerTask { worker, inputs: input_receiver, reports: report_receiver, snapshot }, inputs)
     }
 
     fn take(&mut self, input: Input) {
@@ -332,6 +338,7 @@ pub struct WorkerTask {
     worker: Worker,
     inputs: mpsc::Receiver<Input>,
     reports: mpsc::Receiver<(Conversation, Report)>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
 }
 
 impl WorkerTask {
@@ -345,6 +352,11 @@ impl WorkerTask {
                 () = stop.cancelled() => break,
                 _ = self.reports.recv_many(&mut reports, BATCH) => {}
                 _ = self.inputs.recv_many(&mut inputs, BATCH) => {}
+                Ok(()) = self.snapshot.changed() => {
+                    let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
+                    let weights = snapshot.tenants.values().map(|tenant| (tenant.id.clone(), tenant.weight));
+                    self.worker.dispatcher.set_weights(weights);
+                }
                 () = tokio::time::sleep(wake.unwrap_or(Duration::from_secs(3600))) => {
                     self.worker.fact(Fact::Tick);
                 }

@@ -32,6 +32,7 @@ fn list<T: Display>(values: impl IntoIterator<Item = T>) -> String {
 pub(super) fn tenant(old: &Tenant, new: &Tenant) -> Vec<String> {
     let mut fields = Fields::default();
     fields.field("display_name", &old.display_name, &new.display_name);
+    fields.field("weight", &old.weight.to_string(), &new.weight.to_string());
     fields.0
 }
 

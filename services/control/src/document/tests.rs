@@ -3,7 +3,7 @@
 use super::*;
 
 fn tenant(id: &str, name: &str) -> Tenant {
-    Tenant { id: id.parse().unwrap(), display_name: name.to_owned() }
+    Tenant { id: id.parse().unwrap(), display_name: name.to_owned(), weight: postrider_model::TenantWeight::default() }
 }
 
 fn credential(name: &str, tenant: &str) -> Credential {
@@ -81,10 +81,14 @@ fn an_empty_configuration_gets_all_of_it_tenants_first() {
 fn a_change_says_its_fields_and_hides_secrets() {
     let mut changed = document(&everything(), String::new());
     changed.tenants[0].display_name = "Acme Corporation".into();
+    changed.tenants[0].weight = 4;
     changed.credentials[0].secret_mac = vec![8; 32].into();
     assert_eq!(
         steps(&everything(), changed, false),
-        ["Update tenant acme display_name: \"Acme\" -> \"Acme Corporation\"", "Update credential app secret: another"]
+        [
+            "Update tenant acme display_name: \"Acme\" -> \"Acme Corporation\"; weight: \"1\" -> \"4\"",
+            "Update credential app secret: another"
+        ]
     );
 }
 

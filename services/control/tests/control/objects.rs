@@ -41,7 +41,13 @@ async fn a_tenant_is_made_shown_listed_and_deleted() {
     let made = made.tenant.unwrap();
     let shown = tenants.get_tenant(api::GetTenantRequest { id: "acme".into() }).await.unwrap().into_inner();
     assert_eq!(shown, made);
-    assert_eq!(shown.display_name, "Acme Corp");
+    assert_eq!((shown.display_name.as_str(), shown.weight), ("Acme Corp", 1));
+    let update = |weight| api::UpdateTenantRequest { id: "acme".into(), weight: Some(weight), ..Default::default() };
+    check(tenants.update_tenant(update(101)).await, Code::InvalidArgument, "weight: a weight is 1 to 100, not 101");
+    let made = tenants.update_tenant(update(7)).await.unwrap().into_inner().tenant.unwrap();
+    assert_eq!((made.display_name.as_str(), made.weight), ("Acme Corp", 7));
+    let stale = api::UpdateTenantRequest { etag: shown.etag, ..update(8) };
+    check(tenants.update_tenant(stale).await, Code::Aborted, "tenant acme");
     let listed = tenants.list_tenants(api::ListTenantsRequest::default()).await.unwrap().into_inner();
     assert_eq!(listed.tenants, std::slice::from_ref(&made));
     tenants.delete_tenant(delete_tenant("acme", &made.etag)).await.unwrap();

@@ -52,7 +52,7 @@ mod moves;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use postrider_model::{Class, ShardId, TenantId, Timestamp};
+use postrider_model::{Class, ShardId, TenantId, TenantWeight, Timestamp};
 
 use alarm::{Alarm, Alarms};
 use asking::Request;
@@ -73,7 +73,7 @@ pub struct Dispatcher {
     dice: Dice,
     /// The latest time that was handed in.
     now: Timestamp,
-    weights: HashMap<TenantId, u32>,
+    weights: HashMap<TenantId, TenantWeight>,
     index: Index,
     lanes: Lanes,
     conversations: HashMap<Conversation, Talk>,
@@ -118,13 +118,16 @@ impl Dispatcher {
         }
     }
 
-    /// How much a tenant gets of a queue that several share: 1 unless set.
-    pub fn set_weight(&mut self, tenant: TenantId, weight: u32) {
-        self.weights.insert(tenant, weight.max(1));
+    /// How much each tenant gets of what several share, from now on; who is not named has 1. What was set before is
+    /// forgotten.
+    pub fn set_weights(&mut self, weights: impl IntoIterator<Item = (TenantId, TenantWeight)>) {
+        let usual = TenantWeight::default();
+        self.weights = weights.into_iter().filter(|(_, weight)| *weight != usual).collect();
+        self.lanes.set_weights(&self.weights);
     }
 
-    fn weight_of(&self, tenant: &TenantId) -> u32 {
-        self.weights.get(tenant).copied().unwrap_or(1)
+    fn weight_of(&self, tenant: &TenantId) -> TenantWeight {
+        self.weights.get(tenant).copied().unwrap_or_default()
     }
 
     /// Takes a fact in. Facts about tickets, conversations and requests that are not known are ignored, and time never goes

@@ -14,6 +14,51 @@ pub struct Tenant {
     pub id: TenantId,
     /// A name for people.
     pub display_name: String,
+    /// Its part of what tenants share.
+    pub weight: TenantWeight,
+}
+
+/// How much of what tenants share goes to one of them while all have mail waiting: twice the weight, twice the recipients.
+/// From 1, which is what a tenant has unless told otherwise, to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantWeight(u8);
+
+/// A number that is no weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a weight is 1 to {most}, not {0}", most = TenantWeight::MOST)]
+pub struct WeightError(u32);
+
+impl TenantWeight {
+    /// The largest.
+    pub const MOST: u8 = 100;
+
+    /// The number.
+    pub fn get(self) -> u32 {
+        u32::from(self.0)
+    }
+}
+
+impl Default for TenantWeight {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl TryFrom<u32> for TenantWeight {
+    type Error = WeightError;
+
+    fn try_from(number: u32) -> Result<Self, WeightError> {
+        match u8::try_from(number) {
+            Ok(weight @ 1..=Self::MOST) => Ok(Self(weight)),
+            _ => Err(WeightError(number)),
+        }
+    }
+}
+
+impl fmt::Display for TenantWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// What a submitting client proves to be.
@@ -165,6 +210,15 @@ mod tests {
         }
         for bad in ["", "host", "host:0", "host:x", "::1:25", ":25", "[zz]:25"] {
             assert!(bad.parse::<NextHop>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_weight_is_one_to_a_hundred() {
+        assert_eq!(TenantWeight::default().get(), 1);
+        assert_eq!(TenantWeight::try_from(100).map(TenantWeight::get), Ok(100));
+        for bad in [0, 101, 256, 65_537] {
+            assert!(TenantWeight::try_from(bad).is_err(), "{bad}");
         }
     }
 

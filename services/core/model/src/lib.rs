@@ -35,4 +35,4 @@ mod record;
 pub use record::{Attempt, Move, Outcome, RecipientOutcome, Record, WaitReason};
 
 mod config;
-pub use config::{Credential, DkimKey, NextHop, Route, SendingDomain, Snapshot, Tenant};
+pub use config::{Credential, DkimKey, NextHop, Route, SendingDomain, Snapshot, Tenant, TenantWeight, WeightError};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use postrider_message::AuthorError;
-use postrider_model::{Class, Credential, Domain, Mailbox, SendingDomain, Snapshot, Tenant, TenantId};
+use postrider_model::{Class, Credential, Domain, Mailbox, SendingDomain, Snapshot, Tenant, TenantId, TenantWeight};
 use postrider_runtime::ClusterKey;
 
 use super::*;
@@ -33,7 +33,10 @@ fn snapshot() -> Snapshot {
     for (tenant, domain) in [("acme", "acme.example"), ("other", "other.example")] {
         let id: TenantId = tenant.parse().unwrap();
         let domain: Domain = domain.parse().unwrap();
-        snapshot.tenants.insert(id.clone(), Tenant { id: id.clone(), display_name: tenant.to_owned() });
+        snapshot.tenants.insert(
+            id.clone(),
+            Tenant { id: id.clone(), display_name: tenant.to_owned(), weight: TenantWeight::default() },
+        );
         snapshot.domains.insert(domain.clone(), SendingDomain { domain, tenant: id, dkim: None });
     }
     for credential in [credential("alice", "acme", "secret"), credential("ghost", "gone", "secret")] {

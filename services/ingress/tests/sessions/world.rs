@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use postrider_ingress::{Collaborators, Ingress, IngressConfig, ListenerConfig, ListenerKind};
-use postrider_model::{Class, Credential, Route, SendingDomain, ShardLayout, Snapshot, Tenant, TenantId};
+use postrider_model::{Class, Credential, Route, SendingDomain, ShardLayout, Snapshot, Tenant, TenantId, TenantWeight};
 use postrider_nats::{NatsConfig, Spool};
 use postrider_net::tls::self_signed;
 use postrider_net::{Dns, DnsConfig, SiteResolver, SiteResolverConfig};
@@ -227,7 +227,10 @@ fn snapshot() -> Snapshot {
     for (tenant, domain) in [("acme", "acme.example"), ("other", "other.example")] {
         let id: TenantId = tenant.parse().unwrap();
         let domain: postrider_model::Domain = domain.parse().unwrap();
-        snapshot.tenants.insert(id.clone(), Tenant { id: id.clone(), display_name: tenant.to_owned() });
+        snapshot.tenants.insert(
+            id.clone(),
+            Tenant { id: id.clone(), display_name: tenant.to_owned(), weight: TenantWeight::default() },
+        );
         snapshot.domains.insert(domain.clone(), SendingDomain { domain, tenant: id, dkim: None });
     }
     let alice = Credential {

@@ -124,7 +124,7 @@ mod tests {
     use crate::bucket::Entry;
 
     fn tenant(id: &str, revision: u64) -> Seen {
-        let value = wire::Tenant { id: id.to_owned(), display_name: String::new() }.encode_to_vec().into();
+        let value = wire::Tenant { id: id.to_owned(), display_name: String::new(), weight: 0 }.encode_to_vec().into();
         Seen::Put(Entry { key: format!("tenant.{id}"), value, revision })
     }
 

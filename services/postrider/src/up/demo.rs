@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use bytes::Bytes;
-use postrider_model::{Class, Credential, Route, SendingDomain, Tenant};
+use postrider_model::{Class, Credential, Route, SendingDomain, Tenant, TenantWeight};
 use postrider_nats::{ConfigKey, ConfigStore, Expected, Spool};
 use postrider_proto::config::v1 as wire;
 use prost::Message;
@@ -37,7 +37,7 @@ pub async fn prepare(
     receiver: Option<SocketAddr>,
 ) -> anyhow::Result<()> {
     let store = spool.config_store();
-    let tenant = Tenant { id: TENANT.parse()?, display_name: "Demo".to_owned() };
+    let tenant = Tenant { id: TENANT.parse()?, display_name: "Demo".to_owned(), weight: TenantWeight::default() };
     let domain = SendingDomain { domain: DOMAIN.parse()?, tenant: tenant.id.clone(), dkim: None };
     let mac = secrets.cluster_key.mac("credential", &[USERNAME.as_bytes(), secrets.password.as_bytes()]);
     let credential = Credential {

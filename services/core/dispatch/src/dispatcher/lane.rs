@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use postrider_model::{Class, Timestamp, WaitReason};
+use postrider_model::{Class, TenantId, TenantWeight, Timestamp, WaitReason};
 
 use super::conversation::{Talk, TalkStage};
 use super::pace::Pace;
@@ -210,6 +210,15 @@ impl Lanes {
 
     pub(super) fn path_mut(&mut self, id: PathId) -> Option<&mut PathState> {
         self.paths.get_mut(&id)
+    }
+
+    /// The weights are others from now on.
+    pub(super) fn set_weights(&mut self, weights: &HashMap<TenantId, TenantWeight>) {
+        for lane in self.lanes.values_mut() {
+            for class in Class::ALL {
+                lane.queues[class].set_weights(weights);
+            }
+        }
     }
 
     /// A lane and its path.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use postrider_model::TenantId;
+use postrider_model::{TenantId, TenantWeight};
 
 use super::Ticket;
 
@@ -30,7 +30,7 @@ struct TenantQueue {
     deficit: u64,
     /// Whether it is its turn and the turn's quantum has been given.
     on_turn: bool,
-    weight: u32,
+    weight: TenantWeight,
 }
 
 impl FairQueue {
@@ -52,7 +52,7 @@ impl FairQueue {
     }
 
     /// Puts a ticket behind its tenant's others.
-    pub(super) fn push_back(&mut self, tenant: &TenantId, weight: u32, ticket: Ticket, cost: u32) -> Place {
+    pub(super) fn push_back(&mut self, tenant: &TenantId, weight: TenantWeight, ticket: Ticket, cost: u32) -> Place {
         let queue = self.queue(tenant, weight);
         let place = queue.tickets.last_key_value().map_or(0, |(place, _)| place + 1);
         self.insert(tenant, place, ticket, cost);
@@ -60,7 +60,7 @@ impl FairQueue {
     }
 
     /// Puts a ticket that was taken back before its tenant's others, and gives back what its turn cost.
-    pub(super) fn put_back(&mut self, tenant: &TenantId, weight: u32, ticket: Ticket, cost: u32) -> Place {
+    pub(super) fn put_back(&mut self, tenant: &TenantId, weight: TenantWeight, ticket: Ticket, cost: u32) -> Place {
         let queue = self.queue(tenant, weight);
         let place = queue.tickets.first_key_value().map_or(0, |(place, _)| place - 1);
         queue.deficit += u64::from(cost);
@@ -95,7 +95,7 @@ impl FairQueue {
             };
             if !queue.on_turn {
                 queue.on_turn = true;
-                queue.deficit += u64::from(quantum.max(1)) * u64::from(queue.weight.max(1));
+                queue.deficit += u64::from(quantum.max(1)) * u64::from(queue.weight.get());
             }
             if queue.deficit >= u64::from(cost) {
                 return Some((ticket, cost));
@@ -137,7 +137,14 @@ impl FairQueue {
         found
     }
 
-    fn queue(&mut self, tenant: &TenantId, weight: u32) -> &mut TenantQueue {
+    /// The weights are others from now on.
+    pub(super) fn set_weights(&mut self, weights: &HashMap<TenantId, TenantWeight>) {
+        for (tenant, queue) in &mut self.tenants {
+            queue.weight = weights.get(tenant).copied().unwrap_or_default();
+        }
+    }
+
+    fn queue(&mut self, tenant: &TenantId, weight: TenantWeight) -> &mut TenantQueue {
         if !self.tenants.contains_key(tenant) {
             self.ring.push_back(tenant.clone());
         }
@@ -219,7 +226,7 @@ mod tests {
                 match *event {
                     Event::Push { tenant: number_of_tenant, cost } => {
                         let ticket = Ticket(number as u64);
-                        let place = queue.push_back(&tenant(number_of_tenant), 1, ticket, cost);
+                        let place = queue.push_back(&tenant(number_of_tenant), TenantWeight::default(), ticket, cost);
                         model.0.push((number_of_tenant, place, ticket, cost));
                     }
                     Event::Pop => match queue.pop(QUANTUM) {
@@ -231,7 +238,7 @@ mod tests {
                         None => prop_assert!(model.0.is_empty()),
                     },
                     Event::PutBack => if let Some((number, _, ticket, cost)) = popped.take() {
-                        let place = queue.put_back(&tenant(number), 1, ticket, cost);
+                        let place = queue.put_back(&tenant(number), TenantWeight::default(), ticket, cost);
                         model.0.push((number, place, ticket, cost));
                         prop_assert!(model.first_of(ticket));
                     },
@@ -253,7 +260,7 @@ mod tests {
             let mut tickets = HashMap::new();
             for (number, (tenant_number, cost)) in costs.iter().enumerate() {
                 let ticket = Ticket(number as u64);
-                queue.push_back(&tenant(*tenant_number), 1, ticket, *cost);
+                queue.push_back(&tenant(*tenant_number), TenantWeight::default(), ticket, *cost);
                 *left.entry(*tenant_number).or_default() += 1;
                 tickets.insert(ticket, (*tenant_number, u64::from(*cost)));
             }

@@ -11,7 +11,7 @@ use prost::Message;
 use crate::server::{PATIENCE, Server};
 
 fn tenant(id: &str) -> (ConfigKey, Bytes) {
-    let value = wire::Tenant { id: id.to_owned(), display_name: "A tenant".to_owned() };
+    let value = wire::Tenant { id: id.to_owned(), display_name: "A tenant".to_owned(), weight: 0 };
     (ConfigKey::Tenant(id.parse().unwrap()), value.encode_to_vec().into())
 }
 

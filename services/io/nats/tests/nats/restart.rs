@@ -93,7 +93,7 @@ async fn the_snapshot_goes_on() {
     eventually("the loss is known", async || (!spool.connected()).then_some(())).await;
     server.start_again();
     let id: TenantId = "acme".parse().unwrap();
-    let value = wire::Tenant { id: id.to_string(), display_name: String::new() }.encode_to_vec();
+    let value = wire::Tenant { id: id.to_string(), display_name: String::new(), weight: 0 }.encode_to_vec();
     let store = spool.config_store();
     eventually("the write", async || {
         store.put(&ConfigKey::Tenant(id.clone()), value.clone().into(), Expected::Whatever).await.ok()

@@ -31,6 +31,12 @@ struct Tenant {
     id: String,
     #[serde(default)]
     display_name: String,
+    #[serde(default = "usual_weight")]
+    weight: u32,
+}
+
+fn usual_weight() -> u32 {
+    1
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -103,7 +109,11 @@ impl From<api::ConfigDocument> for Document {
         Self {
             version: document.version,
             cluster_key_id: document.cluster_key_id,
-            tenants: document.tenants.into_iter().map(|t| Tenant { id: t.id, display_name: t.display_name }).collect(),
+            tenants: document
+                .tenants
+                .into_iter()
+                .map(|t| Tenant { id: t.id, display_name: t.display_name, weight: t.weight.max(1) })
+                .collect(),
             credentials: document.credentials.into_iter().map(Credential::from).collect(),
             domains: document.domains.into_iter().map(Domain::from).collect(),
             routes: document
@@ -152,7 +162,7 @@ impl TryFrom<Document> for api::ConfigDocument {
             tenants: document
                 .tenants
                 .into_iter()
-                .map(|t| api::DocumentTenant { id: t.id, display_name: t.display_name })
+                .map(|t| api::DocumentTenant { id: t.id, display_name: t.display_name, weight: t.weight })
                 .collect(),
             credentials: document.credentials.into_iter().map(wire_credential).collect::<Result<_, _>>()?,
             domains: document.domains.into_iter().map(wire_domain).collect::<Result<_, _>>()?,
@@ -203,7 +213,11 @@ mod tests {
         api::ConfigDocument {
             version: 1,
             cluster_key_id: "abcd".into(),
-            tenants: vec![api::DocumentTenant { id: "acme".into(), display_name: "Acme: \"the\" one".into() }],
+            tenants: vec![api::DocumentTenant {
+                id: "acme".into(),
+                display_name: "Acme: \"the\" one".into(),
+                weight: 3,
+            }],
             credentials: vec![api::DocumentCredential {
                 name: "app".into(),
                 tenant: "acme".into(),

@@ -121,7 +121,7 @@ fn a_late_tenant_does_not_wait_for_the_backlog_of_another() {
 #[test]
 fn a_tenant_with_weight_gets_more() {
     let mut world = World::new(DispatcherConfig::default(), one_connection());
-    world.dispatcher.set_weight("gold".parse().unwrap(), 3);
+    world.dispatcher.set_weights([("gold".parse().unwrap(), 3.try_into().unwrap())]);
     for _ in 0..1_000 {
         world.bulk("gold", "google");
         world.bulk("tin", "google");
@@ -129,6 +129,20 @@ fn a_tenant_with_weight_gets_more() {
     world.perform_all();
     let gold = world.transmitted[..800].iter().filter(|t| world.mails[t].entry.tenant.as_str() == "gold").count();
     assert!((500..=700).contains(&gold), "{gold}");
+}
+
+#[test]
+fn a_weight_that_changes_holds_for_what_waits_and_one_that_goes_is_forgotten() {
+    let mut world = World::new(DispatcherConfig::default(), one_connection());
+    for _ in 0..2_000 {
+        world.bulk("gold", "google");
+        world.bulk("tin", "google");
+    }
+    world.dispatcher.set_weights([("gold".parse().unwrap(), 3.try_into().unwrap())]);
+    world.dispatcher.set_weights([("tin".parse().unwrap(), 3.try_into().unwrap())]);
+    world.perform_all();
+    let gold = world.transmitted[..800].iter().filter(|t| world.mails[t].entry.tenant.as_str() == "gold").count();
+    assert!((100..=300).contains(&gold), "{gold}");
 }
 
 #[test]
