@@ -63,3 +63,5 @@ pub use packet::{Packet, READER, decode_intake, encode_intake};
 mod record;
 
 mod configuration;
+
+mod rule;

@@ -86,6 +86,8 @@ fn wire_outcome(outcome: &RecipientOutcome) -> wire::RecipientOutcome {
         Outcome::Bounced => wire::Outcome::Bounced,
         Outcome::Expired => wire::Outcome::Expired,
         Outcome::Dead => wire::Outcome::Dead,
+        Outcome::Suspended => wire::Outcome::Suspended,
+        Outcome::Deleted => wire::Outcome::Deleted,
     };
     wire::RecipientOutcome {
         index: outcome.index,
@@ -104,6 +106,8 @@ fn outcome(outcome: wire::RecipientOutcome) -> Result<RecipientOutcome, ConvertE
         Ok(wire::Outcome::Bounced) => Outcome::Bounced,
         Ok(wire::Outcome::Expired) => Outcome::Expired,
         Ok(wire::Outcome::Dead) => Outcome::Dead,
+        Ok(wire::Outcome::Suspended) => Outcome::Suspended,
+        Ok(wire::Outcome::Deleted) => Outcome::Deleted,
         Ok(wire::Outcome::Unspecified) | Err(_) => return Err(ConvertError::Impossible("outcome")),
     };
     Ok(RecipientOutcome {
@@ -128,6 +132,7 @@ fn wire_move(next: &Move) -> wire::Move {
         }),
         Move::Site { site, slice } => To::Site(wire::ToSite { site: site.to_string(), slice: (*slice).into() }),
         Move::Dead { reason } => To::Dead(wire::ToDead { reason: reason.clone() }),
+        Move::Hold { rule } => To::Hold(wire::ToHold { rule: rule.to_string() }),
     };
     wire::Move { to: Some(to) }
 }
@@ -149,5 +154,6 @@ fn next_move(next: wire::Move) -> Result<Move, ConvertError> {
             slice: u16::try_from(to.slice).map_err(|_| ConvertError::Impossible("slice"))?,
         },
         To::Dead(dead) => Move::Dead { reason: dead.reason },
+        To::Hold(hold) => Move::Hold { rule: hold.rule.parse()? },
     })
 }

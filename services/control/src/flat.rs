@@ -70,6 +70,10 @@ fn put_next(event: &mut api::Event, next: Option<&Move>, terminal: bool) {
             event.next_to.clone_from(reason);
         }
         Some(_) if terminal => event.next = "finished".to_owned(),
+        Some(Move::Hold { rule }) => {
+            event.next = "hold".to_owned();
+            event.next_to = rule.to_string();
+        }
         Some(Move::Finished) => event.next = "finished".to_owned(),
         Some(Move::Site { site, .. }) => {
             event.next = "site".to_owned();

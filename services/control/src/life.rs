@@ -125,7 +125,7 @@ impl<'a> Part<'a> {
     fn ended(&self) -> bool {
         match &self.last.next {
             Some(Move::Finished | Move::Dead { .. }) => true,
-            Some(Move::Tier { .. } | Move::Site { .. }) | None => false,
+            Some(Move::Tier { .. } | Move::Site { .. } | Move::Hold { .. }) | None => false,
         }
     }
 
@@ -149,7 +149,9 @@ impl<'a> Part<'a> {
         };
         let site = match &self.last.next {
             Some(Move::Site { site, .. }) => site.to_string(),
-            Some(Move::Finished | Move::Dead { .. } | Move::Tier { .. }) | None => self.last.site.to_string(),
+            Some(Move::Finished | Move::Dead { .. } | Move::Tier { .. } | Move::Hold { .. }) | None => {
+                self.last.site.to_string()
+            }
         };
         api::PartLife { part: number, site, recipients: self.recipients.values().cloned().collect(), waiting }
     }
@@ -162,6 +164,13 @@ impl<'a> Part<'a> {
                 until: Some(time(*until)),
                 lifted_by: reason.lifted_by().to_owned(),
                 tier: tier.to_string(),
+                member: String::new(),
+            },
+            Some(Move::Hold { rule }) => api::Waiting {
+                reason: WaitReason::Held.to_string(),
+                until: None,
+                lifted_by: format!("an operator: `postrider hold remove {rule}`"),
+                tier: String::new(),
                 member: String::new(),
             },
             Some(_) | None => api::Waiting {
@@ -218,6 +227,7 @@ fn happening(record: &Record) -> api::Happening {
         Some(Move::Tier { tier, reason, until, .. }) => (format!("tier {tier} ({reason})"), Some(time(*until))),
         Some(Move::Site { site, .. }) => (format!("site {site}"), None),
         Some(Move::Dead { reason }) => (format!("dead letters ({reason})"), None),
+        Some(Move::Hold { rule }) => (format!("hold ({rule})"), None),
     };
     api::Happening {
         time: Some(time(record.at)),

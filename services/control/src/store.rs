@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider_model::{Credential, Route, SendingDomain, Tenant};
+use postrider_model::{Credential, Route, Rule, SendingDomain, Tenant};
 use postrider_nats::{BucketError, ConfigEntry, ConfigKey, ConfigStore, Expected, Members, Spool};
 use postrider_proto::config::v1 as wire;
 use postrider_proto::control::v1::Applied;
@@ -36,6 +36,7 @@ pub(crate) struct Everything {
     pub(crate) credentials: Vec<Stored<Credential>>,
     pub(crate) domains: Vec<Stored<SendingDomain>>,
     pub(crate) routes: Vec<Stored<Route>>,
+    pub(crate) rules: Vec<Stored<Rule>>,
 }
 
 /// The bucket, and who follows it.
@@ -87,6 +88,7 @@ impl Store {
                 ConfigKey::Credential(_) => all.credentials.push(read::<wire::Credential, _>(entry)?),
                 ConfigKey::Domain(_) => all.domains.push(read::<wire::SendingDomain, _>(entry)?),
                 ConfigKey::Route(_) => all.routes.push(read::<wire::Route, _>(entry)?),
+                ConfigKey::Rule(_) => all.rules.push(read::<wire::Rule, _>(entry)?),
             }
         }
         Ok(all)

@@ -112,6 +112,13 @@ impl Settlements {
                 },
                 None => true,
             },
+            SettleStep::CopyToHold => match moved(packet, settle.next_move()) {
+                Some(copy) => match self.spool.copy_to_hold(&copy).await {
+                    Ok(()) => true,
+                    Err(error) => failed(&id, "copy to HOLD", &error),
+                },
+                None => true,
+            },
             SettleStep::BuryDead => {
                 let reason = if let Move::Dead { reason } = settle.next_move() { reason } else { "unknown" };
                 match self.spool.bury(reason, &id.to_string(), reason, packet.encode()).await {
@@ -175,7 +182,7 @@ impl Settlements {
         sequence: u64,
     ) -> Result<(), ShardIsLost> {
         let dropped = |packet: &Packet| matches!(packet.body(), Body::Inline { bytes, .. } if bytes.is_empty());
-        while dropped(&packet) && matches!(settle.next_move(), Move::Tier { .. } | Move::Site { .. }) {
+        while dropped(&packet) && goes_on(settle.next_move()) {
             match self.spool.reread_packet(shard, sequence).await {
                 Ok(whole) => {
                     packet = packet.with_body(whole.body().clone());
@@ -222,10 +229,20 @@ const fn fault_name(step: &SettleStep) -> &'static str {
     match step {
         SettleStep::Record => "settle-recorded",
         SettleStep::SpillBody => "settle-spilled",
-        SettleStep::CopyToTier(_) | SettleStep::CopyToReady | SettleStep::BuryDead => "settle-copied",
+        SettleStep::CopyToTier(_) | SettleStep::CopyToReady | SettleStep::CopyToHold | SettleStep::BuryDead => {
+            "settle-copied"
+        }
         SettleStep::AckOld => "settle-acked",
         SettleStep::DeleteBody => "settle-deleted",
         SettleStep::Finished => "settle-finished",
+    }
+}
+
+/// Whether a copy of the envelope is made, which refers to its body.
+const fn goes_on(next: &Move) -> bool {
+    match next {
+        Move::Tier { .. } | Move::Site { .. } | Move::Hold { .. } => true,
+        Move::Finished | Move::Dead { .. } => false,
     }
 }
 

@@ -43,6 +43,7 @@ fn everything() -> Everything {
         credentials: vec![stored(credential("app", "acme"))],
         domains: vec![stored(domain("acme.example", "acme"))],
         routes: vec![stored(route(None, "127.0.0.1:25", "operator"))],
+        rules: Vec::new(),
     }
 }
 

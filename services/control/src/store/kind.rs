@@ -12,6 +12,7 @@ pub(crate) enum Kind {
     Credential,
     Domain,
     Route,
+    Rule,
 }
 
 impl Kind {
@@ -22,6 +23,7 @@ impl Kind {
             ConfigKey::Credential(_) => Self::Credential,
             ConfigKey::Domain(_) => Self::Domain,
             ConfigKey::Route(_) => Self::Route,
+            ConfigKey::Rule(_) => Self::Rule,
         }
     }
 
@@ -32,6 +34,7 @@ impl Kind {
             Self::Credential => "credential",
             Self::Domain => "domain",
             Self::Route => "route",
+            Self::Rule => "rule",
         }
     }
 }
@@ -50,5 +53,6 @@ pub(crate) fn key_name(key: &ConfigKey) -> String {
         ConfigKey::Credential(name) => name.to_string(),
         ConfigKey::Domain(domain) => domain.to_string(),
         ConfigKey::Route(domain) => domain.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string),
+        ConfigKey::Rule(id) => id.to_string(),
     }
 }

@@ -7,6 +7,8 @@ pub mod parts;
 
 pub mod limits;
 
+pub mod rules;
+
 pub mod dispatcher;
 
 pub mod retry;

@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | (a) `Record` | nothing happened: the envelope is attempted again, so what a server took just now it gets twice | the hop comes again, its record is found, (b) to (d) are done |
 //! | (b) `SpillBody` | done again | the body is stored once more; the first copy is referenced by nothing and ages out |
-//! | (b) `CopyToTier`, `CopyToReady` | done again | done again under the same `Nats-Msg-Id`: dropped within the deduplication window, else a second copy lives |
+//! | (b) `CopyToTier`, `CopyToReady`, `CopyToHold` | done again | done again under the same `Nats-Msg-Id`: dropped within the deduplication window, else a second copy lives |
 //! | (b) `BuryDead` | done again | as a copy: at worst two dead letters |
 //! | (c) `AckOld` | the old record comes again: (b) is repeated as above | nothing comes again; for a finished part the body stays behind and ages out |
 //! | (d) `DeleteBody` | the body ages out | nothing |
@@ -70,6 +70,8 @@ pub enum SettleStep {
     CopyToTier(Tier),
     /// (b) Publish the moved envelope to READY under its new site.
     CopyToReady,
+    /// (b) Publish the moved envelope to HOLD.
+    CopyToHold,
     /// (b) Publish the old record as it is to the dead letters.
     BuryDead,
     /// (c) Ack the old record and wait for the confirmation.
@@ -114,7 +116,9 @@ impl Settle {
         self.step = match self.step {
             SettleStep::Record => after_record(&self.plan),
             SettleStep::SpillBody => copy(&self.plan.next),
-            SettleStep::CopyToTier(_) | SettleStep::CopyToReady | SettleStep::BuryDead => SettleStep::AckOld,
+            SettleStep::CopyToTier(_) | SettleStep::CopyToReady | SettleStep::CopyToHold | SettleStep::BuryDead => {
+                SettleStep::AckOld
+            }
             SettleStep::AckOld => after_ack(&self.plan),
             SettleStep::DeleteBody | SettleStep::Finished => SettleStep::Finished,
         };
@@ -138,7 +142,7 @@ impl Settle {
 
 fn after_record(plan: &SettlePlan) -> SettleStep {
     match (&plan.next, plan.body) {
-        (Move::Tier { .. } | Move::Site { .. }, BodyState::Inline) => SettleStep::SpillBody,
+        (Move::Tier { .. } | Move::Site { .. } | Move::Hold { .. }, BodyState::Inline) => SettleStep::SpillBody,
         (next, _) => copy(next),
     }
 }
@@ -148,6 +152,7 @@ fn copy(next: &Move) -> SettleStep {
         Move::Finished => SettleStep::AckOld,
         Move::Tier { tier, .. } => SettleStep::CopyToTier(*tier),
         Move::Site { .. } => SettleStep::CopyToReady,
+        Move::Hold { .. } => SettleStep::CopyToHold,
         Move::Dead { .. } => SettleStep::BuryDead,
     }
 }
@@ -155,7 +160,9 @@ fn copy(next: &Move) -> SettleStep {
 fn after_ack(plan: &SettlePlan) -> SettleStep {
     match (&plan.next, plan.body) {
         (Move::Finished, BodyState::Stored { shared: false }) => SettleStep::DeleteBody,
-        (Move::Finished | Move::Tier { .. } | Move::Site { .. } | Move::Dead { .. }, _) => SettleStep::Finished,
+        (Move::Finished | Move::Tier { .. } | Move::Site { .. } | Move::Hold { .. } | Move::Dead { .. }, _) => {
+            SettleStep::Finished
+        }
     }
 }
 
@@ -174,6 +181,7 @@ pub fn moved_state(old: &EnvelopeState, next: &Move) -> Option<EnvelopeState> {
             last_reply: last_reply.clone(),
         }),
         Move::Site { site, slice } => Some(EnvelopeState { hop, site: site.clone(), slice: *slice, ..old.clone() }),
+        Move::Hold { .. } => Some(EnvelopeState { hop, ..old.clone() }),
     }
 }
 
@@ -202,6 +210,10 @@ mod tests {
         Move::Site { site: "google".parse().unwrap(), slice: 3 }
     }
 
+    fn hold() -> Move {
+        Move::Hold { rule: "hold-1".parse().unwrap() }
+    }
+
     fn dead() -> Move {
         Move::Dead { reason: "body-lost".into() }
     }
@@ -228,12 +240,14 @@ mod tests {
             &[SettleStep::SpillBody, SettleStep::CopyToTier(Tier::M5), SettleStep::AckOld],
         );
         check(site(), BodyState::Inline, &[SettleStep::SpillBody, SettleStep::CopyToReady, SettleStep::AckOld]);
+        check(hold(), BodyState::Inline, &[SettleStep::SpillBody, SettleStep::CopyToHold, SettleStep::AckOld]);
     }
 
     #[test]
     fn a_stored_body_stays_where_it_is_while_its_envelope_moves() {
         check(tier(), OWN, &[SettleStep::CopyToTier(Tier::M5), SettleStep::AckOld]);
         check(site(), SHARED, &[SettleStep::CopyToReady, SettleStep::AckOld]);
+        check(hold(), OWN, &[SettleStep::CopyToHold, SettleStep::AckOld]);
     }
 
     #[test]
@@ -286,6 +300,7 @@ mod tests {
     fn a_move_to_another_site_changes_nothing_else() {
         let moved = moved_state(&state(), &site()).unwrap();
         assert_eq!(moved, EnvelopeState { hop: 4, site: "google".parse().unwrap(), slice: 3, ..state() });
+        assert_eq!(moved_state(&state(), &hold()), Some(EnvelopeState { hop: 4, ..state() }));
     }
 
     #[test]

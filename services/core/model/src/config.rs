@@ -1,11 +1,11 @@
-//! The state of the system that operators change while it runs: tenants, credentials, domains, routes. All of it lives in
-//! the `config` bucket; every process compiles it into an immutable [`Snapshot`].
+//! The state of the system that operators change while it runs: tenants, credentials, domains, routes, rules. All of it
+//! lives in the `config` bucket; every process compiles it into an immutable [`Snapshot`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{AddressError, Campaign, Class, CredentialName, Domain, PoolName, TenantId};
+use crate::{AddressError, Campaign, Class, CredentialName, Domain, PoolName, Rule, RuleId, TenantId};
 
 /// A sender with its own credentials, domains and events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +174,8 @@ pub struct Snapshot {
     pub routes: BTreeMap<Domain, Route>,
     /// The route of everything else.
     pub default_route: Option<Route>,
+    /// What operators ordered about mail in the queue.
+    pub rules: BTreeMap<RuleId, Rule>,
 }
 
 impl Snapshot {

@@ -8,7 +8,7 @@ mod id;
 pub use id::{EnvelopeId, Hop, MessageId, ParseIdError, PartNumber};
 
 mod name;
-pub use name::{Campaign, CredentialName, MemberId, NameError, PoolName, SiteName, TenantId};
+pub use name::{Campaign, CredentialName, MemberId, NameError, PoolName, RuleId, SiteName, TenantId};
 
 mod address;
 pub use address::{AddressError, Domain, Mailbox, ReversePath};
@@ -33,6 +33,12 @@ pub use envelope::{Body, BodyRef, Envelope, EnvelopeState};
 
 mod record;
 pub use record::{Attempt, Move, Outcome, RecipientOutcome, Record, WaitReason};
+
+mod rule;
+pub use rule::{Rule, RuleAction, RuleFilter};
+
+mod operation;
+pub use operation::Operation;
 
 mod config;
 pub use config::{Credential, DkimKey, NextHop, Route, SendingDomain, Snapshot, Tenant, TenantWeight, WeightError};

@@ -125,6 +125,11 @@ name!(
     MemberId, "member", |text| check_label("member", text, 64, ".")
 );
 
+name!(
+    /// An operator's rule about mail in the queue: at most 48 of `a-z 0-9 -`.
+    RuleId, "rule", |text| check_label("rule", text, 48, "")
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

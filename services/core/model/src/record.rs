@@ -5,8 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::{
-    Campaign, Class, EnvelopeId, Mailbox, NameError, PoolName, Reply, ReversePath, ShardId, SiteName, TenantId, Tier,
-    Timestamp,
+    Campaign, Class, EnvelopeId, Mailbox, NameError, PoolName, Reply, ReversePath, RuleId, ShardId, SiteName, TenantId,
+    Tier, Timestamp,
 };
 
 /// One record of EVENTS. `accepted` records have no outcomes and no move; a settle has both.
@@ -93,14 +93,27 @@ pub enum Outcome {
     Expired,
     /// Could not be decoded or read; kept among the dead letters. Terminal.
     Dead,
+    /// An operator's rule keeps it in HOLD.
+    Suspended,
+    /// An operator's rule ended it without a word. Terminal.
+    Deleted,
 }
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 7] =
-        [Self::Accepted, Self::Delivered, Self::Deferred, Self::Moved, Self::Bounced, Self::Expired, Self::Dead];
+    pub const ALL: [Self; 9] = [
+        Self::Accepted,
+        Self::Delivered,
+        Self::Deferred,
+        Self::Moved,
+        Self::Bounced,
+        Self::Expired,
+        Self::Dead,
+        Self::Suspended,
+        Self::Deleted,
+    ];
 
-    /// The name of the event: `accepted delivered deferred moved bounced expired dead`.
+    /// The name of the event: `accepted delivered deferred moved bounced expired dead suspended deleted`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -110,14 +123,16 @@ impl Outcome {
             Self::Bounced => "bounced",
             Self::Expired => "expired",
             Self::Dead => "dead",
+            Self::Suspended => "suspended",
+            Self::Deleted => "deleted",
         }
     }
 
     /// Whether the recipient's story ends with it.
     pub const fn is_terminal(self) -> bool {
         match self {
-            Self::Delivered | Self::Bounced | Self::Expired | Self::Dead => true,
-            Self::Accepted | Self::Deferred | Self::Moved => false,
+            Self::Delivered | Self::Bounced | Self::Expired | Self::Dead | Self::Deleted => true,
+            Self::Accepted | Self::Deferred | Self::Moved | Self::Suspended => false,
         }
     }
 }
@@ -160,6 +175,11 @@ pub enum Move {
         /// `body-lost` or another short token.
         reason: String,
     },
+    /// To HOLD, where it stays as long as a rule says so.
+    Hold {
+        /// The rule that was met.
+        rule: RuleId,
+    },
 }
 
 /// Why an envelope waits.
@@ -187,11 +207,13 @@ pub enum WaitReason {
     Retry,
     /// In a conversation.
     InFlight,
+    /// In HOLD: an operator's rule keeps it.
+    Held,
 }
 
 impl WaitReason {
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Queued,
         Self::NotBefore,
         Self::ConnectionLimit,
@@ -203,6 +225,7 @@ impl WaitReason {
         Self::LimitOwner,
         Self::Retry,
         Self::InFlight,
+        Self::Held,
     ];
 
     /// A short name with dashes.
@@ -219,6 +242,7 @@ impl WaitReason {
             Self::LimitOwner => "limit-owner",
             Self::Retry => "retry",
             Self::InFlight => "in-flight",
+            Self::Held => "held",
         }
     }
 
@@ -236,6 +260,7 @@ impl WaitReason {
             Self::LimitOwner => "the delivery process that owns the limit; it answers again once its shard is owned",
             Self::Retry => "the retry schedule, or the receiving site",
             Self::InFlight => "the conversation that is under way",
+            Self::Held => "the operator who suspended it: `hold list`, `hold remove`",
         }
     }
 }

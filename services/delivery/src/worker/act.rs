@@ -227,6 +227,7 @@ impl Worker {
             Move::Finished => "finished",
             Move::Tier { tier, .. } => tier.as_str(),
             Move::Site { .. } => "site",
+            Move::Hold { .. } => "hold",
             Move::Dead { .. } => "dead",
         };
         self.tools.metrics.moved(kind, envelope.class);

@@ -17,6 +17,7 @@ use filter::Filter;
 
 mod reader;
 pub use reader::ReadError;
+pub(crate) use reader::Reader;
 
 mod scan;
 pub use scan::{EventScan, EventTail, ScanFrom};

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use postrider_model::{CredentialName, Domain, TenantId};
+use postrider_model::{CredentialName, Domain, RuleId, TenantId};
 use thiserror::Error;
 
-/// A key of the `config` bucket, printed as `tenant.<id>`, `credential.<name>`, `domain.<domain>` or
-/// `route.<domain or *>`, escaped.
+/// A key of the `config` bucket, printed as `tenant.<id>`, `credential.<name>`, `domain.<domain>`,
+/// `route.<domain or *>` or `rule.<id>`, escaped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConfigKey {
     /// How the queue is cut; written once, by whoever starts first.
@@ -20,6 +20,8 @@ pub enum ConfigKey {
     Domain(Domain),
     /// A route; `None` is that of everything else.
     Route(Option<Domain>),
+    /// An operator's rule about mail in the queue.
+    Rule(RuleId),
 }
 
 /// A text that is no key of ours.
@@ -62,6 +64,7 @@ impl fmt::Display for ConfigKey {
             Self::Domain(domain) => write!(f, "domain.{}", escape(domain.as_str())),
             Self::Route(Some(domain)) => write!(f, "route.{}", escape(domain.as_str())),
             Self::Route(None) => write!(f, "route.{}", escape("*")),
+            Self::Rule(id) => write!(f, "rule.{}", escape(id.as_str())),
         }
     }
 }
@@ -82,6 +85,7 @@ impl FromStr for ConfigKey {
             "domain" => name.parse().map(Self::Domain).map_err(|_| no()),
             "route" if name == "*" => Ok(Self::Route(None)),
             "route" => name.parse().map(|domain| Self::Route(Some(domain))).map_err(|_| no()),
+            "rule" => name.parse().map(Self::Rule).map_err(|_| no()),
             _ => Err(no()),
         }
     }
@@ -100,6 +104,7 @@ mod tests {
             "domain.acme.example",
             "route.=2a",
             "route.=5b192.0.2.1=5d",
+            "rule.hold-1",
         ] {
             let key = text.parse::<ConfigKey>().unwrap();
             assert_eq!(key.to_string(), text);

@@ -10,13 +10,15 @@
 //! | `RETRY_1m 5m 15m 1h 4h` | work queue, discard new | `retry.<tier>.<t or b>.<shard>.<site>.<tenant>` | mail that waits; everything in a tier waits equally long. Two consumers a tier, `promote-<tier>-t` and `-b`, pulled by any promoter ([`Spool::run_promoters`]) |
 //! | `BODY_0..` | limits, discard new, 8 days | `body.<i>` | bodies in chunks of 512 KiB, found by sequence, never by subject ([`Spool::place_body`], [`Spool::read_body`]) |
 //! | `INTAKE` | work queue, discard new | `intake` | messages of several parts, one record each; the consumer `splitter` turns them into READY ([`Spool::run_splitter`]) |
+//! | `HOLD` | limits, discard new | `hold.<tenant>.<site>` | mail that an operator's rule suspends ([`Spool::copy_to_hold`]) |
 //! | `DEAD` | limits, discard old | `dead.<reason>` | what cannot be decoded or read ([`Spool::bury`]) |
 //! | `EVENTS_0..` | limits, discard old, 8 days | `event.<shard>` | the journal in batches ([`Spool::publish_events`], [`Spool::replay_events`], [`Spool::scan_events`]) |
-//! | `KV_config` | key-value, history 5 | `tenant.*` `credential.*` `domain.*` `route.*` `layout` | the state of the system ([`ConfigStore`], [`Spool::watch_snapshot`]) |
+//! | `OPERATIONS` | limits, discard old, a year | `operation` | the audit trail of what operators did ([`Spool::record_operation`], [`Spool::operations`]) |
+//! | `KV_config` | key-value, history 5 | `tenant.*` `credential.*` `domain.*` `route.*` `rule.*` `layout` | the state of the system ([`ConfigStore`], [`Spool::watch_snapshot`]) |
 //! | `KV_lease` | key-value | `member.<id>` (lives 15 s), `shard.<id>` | who lives and who owns what ([`LeaseStore`]) |
 //!
 //! The class has a token of its own in `retry.*`, because wildcards match whole tokens and each class has its consumer.
-//! HOLD, `path` and `suppression` are made by the releases that use them.
+//! `path` and `suppression` are made by the releases that use them.
 //!
 //! # What holds everywhere
 //!
@@ -65,6 +67,9 @@ mod pull;
 pub use pull::{Puller, ResetError};
 
 mod dead;
+
+mod operations;
+pub use operations::OperationsError;
 
 mod tier;
 pub use tier::{Depth, LookError};

@@ -78,6 +78,15 @@ impl Spool {
         self.publish(&subject, &packet.id().to_string(), packet.encode()).await.map(|_| ())
     }
 
+    /// Publishes a packet to HOLD: its state must be that of its next hop already.
+    ///
+    /// # Errors
+    /// [`PublishError`], after the configured budget.
+    pub async fn copy_to_hold(&self, packet: &Packet) -> Result<(), PublishError> {
+        let subject = subject::hold(packet.envelope());
+        self.publish(&subject, &packet.id().to_string(), packet.encode()).await.map(|_| ())
+    }
+
     pub(crate) async fn publish(&self, subject: &str, id: &str, payload: Bytes) -> Result<u64, PublishError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, id);

@@ -67,9 +67,9 @@ struct Used {
     bytes: u64,
 }
 
-/// Streams whose filling up stops mail. EVENTS and DEAD discard what is old.
+/// Streams whose filling up stops mail. EVENTS, DEAD and OPERATIONS discard what is old.
 fn watched(layout: &ShardLayout) -> Vec<StreamName> {
-    let mut streams = vec![StreamName::ReadyTransactional, StreamName::Intake];
+    let mut streams = vec![StreamName::ReadyTransactional, StreamName::Intake, StreamName::Hold];
     streams.extend((0..layout.bulk_streams).map(StreamName::ReadyBulk));
     streams.extend((0..layout.side_streams).map(StreamName::Body));
     streams.extend(Tier::ALL.map(StreamName::Retry));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use postrider_model::{Credential, Route, SendingDomain, Snapshot, Tenant};
+use postrider_model::{Credential, Route, Rule, SendingDomain, Snapshot, Tenant};
 use postrider_proto::config::v1 as wire;
 use prost::Message;
 use tokio::sync::watch;
@@ -94,6 +94,11 @@ impl Compiler {
                 }
             }
             ConfigKey::Route(None) => next.default_route = read::<wire::Route, Route>(name, value),
+            ConfigKey::Rule(id) => {
+                if let Some(rule) = read::<wire::Rule, Rule>(name, value) {
+                    next.rules.insert(id, rule);
+                }
+            }
         }
     }
 
@@ -106,6 +111,7 @@ impl Compiler {
             Ok(ConfigKey::Domain(id)) => drop(next.domains.remove(&id)),
             Ok(ConfigKey::Route(Some(id))) => drop(next.routes.remove(&id)),
             Ok(ConfigKey::Route(None)) => next.default_route = None,
+            Ok(ConfigKey::Rule(id)) => drop(next.rules.remove(&id)),
         }
     }
 }

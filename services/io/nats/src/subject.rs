@@ -10,8 +10,10 @@ pub(crate) enum StreamName {
     Retry(Tier),
     Body(u8),
     Intake,
+    Hold,
     Dead,
     Events(u8),
+    Operations,
 }
 
 impl std::fmt::Display for StreamName {
@@ -22,7 +24,9 @@ impl std::fmt::Display for StreamName {
             Self::Retry(tier) => write!(f, "RETRY_{tier}"),
             Self::Body(n) => write!(f, "BODY_{n}"),
             Self::Intake => f.write_str("INTAKE"),
+            Self::Hold => f.write_str("HOLD"),
             Self::Dead => f.write_str("DEAD"),
+            Self::Operations => f.write_str("OPERATIONS"),
             Self::Events(n) => write!(f, "EVENTS_{n}"),
         }
     }
@@ -71,6 +75,16 @@ pub(crate) fn body(stream: u8) -> String {
 }
 
 pub(crate) const INTAKE: &str = "intake";
+
+/// Everything suspended.
+pub(crate) const ALL_HELD: &str = "hold.>";
+
+/// What operators did.
+pub(crate) const OPERATION: &str = "operation";
+
+pub(crate) fn hold(envelope: &Envelope) -> String {
+    format!("hold.{}.{}", escape_token(envelope.tenant.as_str()), escape_token(envelope.state.site.as_str()))
+}
 
 /// One token from a reason that may come from anywhere: lower-case letters, digits and dashes, bounded.
 pub(crate) fn dead(reason: &str) -> String {

@@ -32,6 +32,9 @@ mod bodies;
 #[path = "nats/events.rs"]
 mod events;
 
+#[path = "nats/operations.rs"]
+mod operations;
+
 #[path = "nats/configuration.rs"]
 mod configuration;
 

@@ -209,7 +209,8 @@ impl Owner {
                         world.written_bodies = sequence;
                     })?;
                 }
-                SettleStep::CopyToTier(_) => {
+                // HOLD is left as a tier is: published to READY under the same id, then deleted.
+                SettleStep::CopyToTier(_) | SettleStep::CopyToHold => {
                     let copy = moved().unwrap();
                     world.effect(|world| world.publish_tier(copy))?;
                 }
@@ -277,6 +278,10 @@ fn dead() -> Move {
     Move::Dead { reason: "body-lost".into() }
 }
 
+fn hold() -> Move {
+    Move::Hold { rule: "hold-1".parse().unwrap() }
+}
+
 fn scripts() -> Vec<Vec<Move>> {
     vec![
         vec![Move::Finished],
@@ -285,6 +290,7 @@ fn scripts() -> Vec<Vec<Move>> {
         vec![site(), Move::Finished],
         vec![site(), tier(1), dead()],
         vec![tier(1), site(), tier(2), Move::Finished],
+        vec![hold(), tier(1), hold(), Move::Finished],
     ]
 }
 

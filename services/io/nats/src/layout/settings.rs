@@ -21,6 +21,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Bodies and events outlive the longest expiry.
 const KEPT: Duration = DAY.saturating_mul(8);
 
+/// What operators did is kept for a year.
+const OPERATIONS_KEPT: Duration = DAY.saturating_mul(366);
+
 /// How long a repeat of an id is recognised.
 const REPEATS: Duration = Duration::from_secs(60);
 
@@ -33,12 +36,14 @@ pub(crate) const MEMBER_TTL: Duration = Duration::from_secs(15);
 
 /// The share of `storage_bytes` that each kind of stream gets, in thousandths.
 mod share {
-    pub(super) const READY_BULK: i64 = 280;
+    pub(super) const READY_BULK: i64 = 250;
     pub(super) const READY_TRANSACTIONAL: i64 = 60;
     pub(super) const RETRY: i64 = 100;
-    pub(super) const BODY: i64 = 350;
+    pub(super) const BODY: i64 = 340;
     pub(super) const INTAKE: i64 = 60;
+    pub(super) const HOLD: i64 = 40;
     pub(super) const DEAD: i64 = 30;
+    pub(super) const OPERATIONS: i64 = 10;
     pub(super) const EVENTS: i64 = 100;
     pub(super) const BUCKETS: i64 = 10;
 }
@@ -92,6 +97,26 @@ pub(crate) fn streams(layout: &ShardLayout, config: &NatsConfig) -> Vec<Wanted> 
             ..work_queue(StreamName::Intake, config, bytes(config, share::INTAKE, 1))
         },
         consumers: vec![consumer(&Consumer::Splitter)],
+    });
+    wanted.push(Wanted {
+        config: Config {
+            subjects: vec![subject::ALL_HELD.to_owned()],
+            retention: RetentionPolicy::Limits,
+            allow_direct: true,
+            ..work_queue(StreamName::Hold, config, bytes(config, share::HOLD, 1))
+        },
+        consumers: Vec::new(),
+    });
+    wanted.push(Wanted {
+        config: Config {
+            subjects: vec![subject::OPERATION.to_owned()],
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            max_age: OPERATIONS_KEPT,
+            allow_direct: true,
+            ..work_queue(StreamName::Operations, config, bytes(config, share::OPERATIONS, 1))
+        },
+        consumers: Vec::new(),
     });
     wanted.push(Wanted {
         config: Config {

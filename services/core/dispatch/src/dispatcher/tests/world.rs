@@ -234,6 +234,7 @@ impl World {
                 assert_eq!(*attempt, mail.entry.attempt + u32::from(plan.attempted));
             }
             Move::Finished | Move::Dead { .. } => assert!(open.is_empty(), "nobody is left behind: {open:?}"),
+            Move::Hold { .. } => {}
             Move::Site { .. } => panic!("the dispatcher knows no other site"),
         }
         mail.plan = Some(plan.clone());
@@ -393,7 +394,7 @@ impl World {
         let plan = self.mails[&ticket].plan.as_ref()?;
         match &plan.next {
             Move::Tier { reason, until, .. } => Some((*reason, until.since(self.now).as_secs(), plan.attempted)),
-            Move::Finished | Move::Site { .. } | Move::Dead { .. } => None,
+            Move::Finished | Move::Site { .. } | Move::Hold { .. } | Move::Dead { .. } => None,
         }
     }
 
