@@ -145,7 +145,10 @@ impl Plan {
         let mut last = self.start_once();
         for _ in 1..MOST_STARTS {
             match &last {
-                Err(error) if self.port_base == 0 && error.to_string().contains("Address already in use") => {
+                Err(error)
+                    if self.port_base == 0
+                        && error.to_string().to_ascii_lowercase().contains("address already in use") =>
+                {
                     last = self.start_once();
                 }
                 Ok(_) | Err(_) => break,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use async_nats::jetstream;
 
 /// Streams that mail passes through, by the beginnings of their names.
@@ -50,4 +50,18 @@ async fn left(context: &jetstream::Context) -> Result<Vec<String>> {
         left.push(format!("{name} holds {} ({})", stream.state.messages, unacked.join("; ")));
     }
     Ok(left)
+}
+
+/// The name of the server that leads a stream.
+///
+/// # Errors
+/// If the stream is not there or has no leader.
+pub fn leader(nats: SocketAddr, stream: &str) -> Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let context = jetstream::new(async_nats::connect(format!("nats://{nats}")).await?);
+        let info = context.get_stream(stream).await?.cached_info().clone();
+        let leader = info.cluster.and_then(|cluster| cluster.leader);
+        leader.with_context(|| format!("stream {stream} has no leader"))
+    })
 }

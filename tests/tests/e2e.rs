@@ -53,4 +53,6 @@ mod e2e {
     mod nats_faults;
 
     mod front_killed;
+
+    mod durability;
 }

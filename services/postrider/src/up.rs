@@ -1,4 +1,4 @@
-//! `postrider up`: the whole cluster in one process, with nats-server as its child. The same code and the same queue as in a
+//! `postrider up`: the whole cluster in one process, with nats-servers as its children. The same code and the same queue as in a
 //! cluster, only nearer. It starts what is needed in order, says where everything is, and stops in the opposite order.
 
 mod arguments;
@@ -8,10 +8,11 @@ mod banner;
 
 mod demo;
 
-mod nats_server;
+mod nats_servers;
 
 mod store;
 
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::process::{Layout, Process, ProcessConfig};
 use crate::receiver::Receiver;
-use nats_server::NatsServer;
+use nats_servers::NatsServers;
 use store::{Secrets, Store};
 
 /// The name of the one process among the members: always the same, so that it has its shards back at once.
@@ -37,6 +38,7 @@ const MEMBER: &str = "up";
 /// # Errors
 /// One line that says what is wrong and what to do; nothing is left running.
 pub async fn run(args: UpArgs) -> anyhow::Result<()> {
+    let durability = args.durability()?;
     let mut config = match &args.config {
         Some(file) => ProcessConfig::load(file)?,
         None => ProcessConfig::default(),
@@ -53,11 +55,12 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     {
         std::fs::remove_file(file).with_context(|| format!("cannot remove the old {}", file.display()))?;
     }
-    let ports = Ports::claim(args.port_base)?;
+    let ports = Ports::claim(args.port_base, durability.servers())?;
     let secrets = store.secrets()?;
-    let program = nats_server::find().await?;
-    let mut nats = NatsServer::start(&program, &store.path, ports.nats, args.durability).await?;
-    let ground = Ground { args, store, ports, secrets, nats_pid: nats.pid };
+    let program = nats_servers::find().await?;
+    let mut nats = NatsServers::start(&program, &store.path, &ports, durability).await?;
+    let pids = iter::once(std::process::id()).chain(nats.pids()).collect();
+    let ground = Ground { args, durability, store, ports, secrets, pids };
     let signals = Signals { stop, started: CancellationToken::new() };
     let served = tokio::select! {
         served = serve(&ground, config, &signals) => served,
@@ -71,10 +74,11 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
 /// What this start stands on.
 struct Ground {
     args: UpArgs,
+    durability: Durability,
     store: Store,
     ports: Ports,
     secrets: Secrets,
-    nats_pid: u32,
+    pids: Vec<u32>,
 }
 
 /// A stop is asked for; everything was started.
@@ -92,9 +96,10 @@ async fn stopped_before(signals: &Signals) {
 }
 
 async fn serve(ground: &Ground, mut config: ProcessConfig, signals: &Signals) -> anyhow::Result<()> {
-    let Ground { args, store, ports, secrets, nats_pid } = ground;
+    let Ground { args, durability, store, ports, secrets, pids } = ground;
     let stop = &signals.stop;
-    config.nats.urls = vec![format!("nats://{}", ports.nats)];
+    config.nats.urls = ports.nats.iter().map(|address| format!("nats://{address}")).collect();
+    config.nats.replicas = durability.servers();
     config.cluster.member = MEMBER.to_owned();
     config.cluster.layout = Layout::Single;
     let process = Process::join(&config, &["delivery", "ingress", "control"]).await?;
@@ -136,12 +141,13 @@ async fn serve(ground: &Ground, mut config: ProcessConfig, signals: &Signals) ->
         relay: address_of("relay"),
         control,
         metrics,
-        nats: ports.nats,
+        nats: &ports.nats,
         receiver,
         secrets,
         store,
         args,
-        pids: [std::process::id(), *nats_pid],
+        durability: *durability,
+        pids,
     };
     facts.wait_until_ready(&process.readiness, stop).await;
     if !stop.is_cancelled() {

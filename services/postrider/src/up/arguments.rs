@@ -15,6 +15,11 @@ pub enum Durability {
     Process,
     /// On disk (fsync) before `250`: survives a power cut.
     Disk,
+    /// On two of three nats-servers before `250`: survives the loss of one of them with its store.
+    Quorum,
+    /// On disk (fsync) of two of three nats-servers before `250`: survives that loss, and a power cut of all.
+    #[value(name = "quorum+disk")]
+    QuorumDisk,
 }
 
 impl Durability {
@@ -23,6 +28,8 @@ impl Durability {
         match self {
             Self::Process => "process",
             Self::Disk => "disk",
+            Self::Quorum => "quorum",
+            Self::QuorumDisk => "quorum+disk",
         }
     }
 
@@ -31,6 +38,26 @@ impl Durability {
         match self {
             Self::Process => "a 250 survives kill -9 of anything, not a power cut (--durability disk does)",
             Self::Disk => "a 250 means the mail is on disk (fsync)",
+            Self::Quorum => {
+                "a 250 means two of three nats-servers have the mail: one may be lost with its store; no power cut"
+            }
+            Self::QuorumDisk => "a 250 means two of three nats-servers have the mail on disk (fsync)",
+        }
+    }
+
+    /// How many nats-servers it takes.
+    pub const fn servers(self) -> usize {
+        match self {
+            Self::Process | Self::Disk => 1,
+            Self::Quorum | Self::QuorumDisk => 3,
+        }
+    }
+
+    /// Whether fsync comes before `250`.
+    pub const fn is_on_disk(self) -> bool {
+        match self {
+            Self::Process | Self::Quorum => false,
+            Self::Disk | Self::QuorumDisk => true,
         }
     }
 }
@@ -40,6 +67,7 @@ impl Durability {
 #[command(after_help = "Examples:\n  \
     postrider up\n  \
     postrider up --port-base 12000 --durability disk\n  \
+    postrider up --nats 3 --durability quorum+disk\n  \
     postrider up --no-receiver --route 'example.net=127.0.0.1:2525' --route 'lists.example.net=lmtp:127.0.0.1:24'\n  \
     postrider up --route '*=relay1.example.net:25,relay2.example.net:25'\n\n\
     Unless --no-receiver or a route for '*' is given, all mail goes to the simulated receiver: nothing leaves this machine.")]
@@ -48,12 +76,16 @@ pub struct UpArgs {
     #[arg(long, value_name = "DIR", default_value = ".postrider")]
     pub data: PathBuf,
 
-    /// What a 250 promises.
-    #[arg(long, value_enum, default_value_t = Durability::Process)]
-    pub durability: Durability,
+    /// What a 250 promises [default: process, with --nats 3 quorum].
+    #[arg(long, value_enum, value_name = "CLASS", hide_default_value = true)]
+    pub durability: Option<Durability>,
+
+    /// How many nats-servers to start, 1 or 3: as many as the durability class takes.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub nats: Option<u8>,
 
     /// Ports: relay N+25, submission N+587, submission with implicit TLS N+465, control N+90, metrics and health N+91,
-    /// NATS N+22, receiver N+26. 0 takes free ports.
+    /// NATS N+22 (three: to N+24, among themselves N+32 to N+34), receiver N+26. 0 takes free ports.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u16).range(0..=64_900))]
     pub port_base: u16,
 
@@ -79,6 +111,30 @@ pub struct UpArgs {
     pub ready_file: Option<PathBuf>,
 }
 
+impl UpArgs {
+    /// The class that the flags ask for.
+    ///
+    /// # Errors
+    /// If the number of servers is not that of the class.
+    pub fn durability(&self) -> anyhow::Result<Durability> {
+        let by_servers = if self.nats == Some(3) { Durability::Quorum } else { Durability::Process };
+        let class = self.durability.unwrap_or(by_servers);
+        match self.nats.map(usize::from) {
+            Some(servers) if servers != class.servers() => bail!(
+                "--durability {} takes {} nats-server(s), not {servers}: leave --nats out, or choose {}",
+                class.as_str(),
+                class.servers(),
+                if class.servers() == 1 {
+                    "--durability quorum or quorum+disk"
+                } else {
+                    "--durability process or disk"
+                }
+            ),
+            Some(_) | None => Ok(class),
+        }
+    }
+}
+
 fn parse_route(text: &str) -> anyhow::Result<Route> {
     let (domain, hops) = text.split_once('=').context("expected DOMAIN=HOST:PORT[,HOST:PORT...]")?;
     let domain = if domain == "*" { None } else { Some(Domain::from_str(domain)?) };
@@ -88,7 +144,7 @@ fn parse_route(text: &str) -> anyhow::Result<Route> {
 
 /// Where everything listens, on 127.0.0.1. A port of 0 is chosen by the system when it is bound; only that of NATS is chosen
 /// before, because its configuration names it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ports {
     /// SMTP from networks that may relay.
     pub relay: SocketAddr,
@@ -100,26 +156,30 @@ pub struct Ports {
     pub control: SocketAddr,
     /// Metrics and health.
     pub metrics: SocketAddr,
-    /// NATS.
-    pub nats: SocketAddr,
+    /// Every nats-server, for clients.
+    pub nats: Vec<SocketAddr>,
+    /// Every nats-server, for the others; none where there is one.
+    pub nats_routes: Vec<SocketAddr>,
     /// The simulated receiver.
     pub receiver: SocketAddr,
 }
 
+/// The first nats-server for clients and for other nats-servers; further ones follow.
 const NATS: u16 = 22;
+const NATS_ROUTES: u16 = 32;
 
 impl Ports {
-    /// The ports of a base, each checked to be free, so that a conflict is told before anything starts. With base 0 only NATS
-    /// has a port yet.
+    /// The ports of a base for so many nats-servers, each checked to be free, so that a conflict is told before anything
+    /// starts. With base 0 only NATS has ports yet.
     ///
     /// # Errors
     /// Names the first port that is taken and the flag that moves all of them.
-    pub fn claim(base: u16) -> anyhow::Result<Self> {
+    pub fn claim(base: u16, nats_servers: usize) -> anyhow::Result<Self> {
         let mut kept = Vec::new();
         let mut take = |name: &str, offset: u16| -> anyhow::Result<SocketAddr> {
             let port = if base == 0 { 0 } else { base.saturating_add(offset) };
             let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            if port == 0 && offset != NATS {
+            if port == 0 && !(NATS..NATS + 3).contains(&offset) && !(NATS_ROUTES..NATS_ROUTES + 3).contains(&offset) {
                 return Ok(wanted);
             }
             match TcpListener::bind(wanted) {
@@ -134,13 +194,16 @@ impl Ports {
                 ),
             }
         };
+        let servers = if nats_servers == 1 { 0..1 } else { 0..3 };
+        let routes = if nats_servers == 1 { 0..0 } else { 0..3 };
         Ok(Self {
             relay: take("relay", 25)?,
             submission: take("submission", 587)?,
             submissions: take("submission with implicit TLS", 465)?,
             control: take("control", 90)?,
             metrics: take("metrics and health", 91)?,
-            nats: take("NATS", NATS)?,
+            nats: servers.map(|number| take("NATS", NATS + number)).collect::<Result<_, _>>()?,
+            nats_routes: routes.map(|number| take("NATS routes", NATS_ROUTES + number)).collect::<Result<_, _>>()?,
             receiver: take("the receiver", 26)?,
         })
     }
@@ -166,7 +229,26 @@ mod tests {
     fn a_taken_port_is_named_with_the_flag_that_helps() {
         let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let base = holder.local_addr().unwrap().port() - 25;
-        let error = Ports::claim(base).unwrap_err().to_string();
+        let error = Ports::claim(base, 1).unwrap_err().to_string();
         assert!(error.contains(&format!("port {} for relay", base + 25)) && error.contains("--port-base"), "{error}");
+    }
+
+    #[test]
+    fn the_number_of_servers_goes_with_the_class() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            up: UpArgs,
+        }
+        let asked = |flags: &[&str]| {
+            let line = <Line as clap::Parser>::try_parse_from(["up"].iter().chain(flags)).unwrap();
+            line.up.durability().map(Durability::as_str).map_err(|error| error.to_string())
+        };
+        assert_eq!(asked(&[]).unwrap(), "process");
+        assert_eq!(asked(&["--nats", "3"]).unwrap(), "quorum");
+        assert_eq!(asked(&["--durability", "quorum+disk"]).unwrap(), "quorum+disk");
+        assert_eq!(asked(&["--durability", "disk", "--nats", "1"]).unwrap(), "disk");
+        assert!(asked(&["--durability", "disk", "--nats", "3"]).unwrap_err().contains("--durability quorum"));
+        assert!(asked(&["--nats", "2"]).is_err());
     }
 }

@@ -11,7 +11,7 @@ use postrider_runtime::Readiness;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::arguments::UpArgs;
+use super::arguments::{Durability, UpArgs};
 use super::demo;
 use super::store::{Secrets, Store, write_private};
 
@@ -27,8 +27,8 @@ pub struct Facts<'a> {
     pub control: SocketAddr,
     /// Metrics and health.
     pub metrics: SocketAddr,
-    /// NATS.
-    pub nats: SocketAddr,
+    /// Every nats-server.
+    pub nats: &'a [SocketAddr],
     /// The simulated receiver.
     pub receiver: Option<SocketAddr>,
     /// The secrets.
@@ -37,8 +37,10 @@ pub struct Facts<'a> {
     pub store: &'a Store,
     /// The flags.
     pub args: &'a UpArgs,
-    /// This process and nats-server.
-    pub pids: [u32; 2],
+    /// What a `250` promises.
+    pub durability: Durability,
+    /// This process and every nats-server.
+    pub pids: &'a [u32],
 }
 
 #[derive(Serialize)]
@@ -49,6 +51,7 @@ struct ReadyFile<'a> {
     control: String,
     metrics: String,
     nats: String,
+    nats_servers: Vec<String>,
     receiver: Option<String>,
     username: &'a str,
     password: &'a str,
@@ -56,7 +59,7 @@ struct ReadyFile<'a> {
     tenant: &'a str,
     domain: &'a str,
     durability: &'a str,
-    pids: [u32; 2],
+    pids: &'a [u32],
 }
 
 /// Says a line to the person at the terminal.
@@ -100,14 +103,15 @@ impl Facts<'_> {
             relay: shown(self.relay),
             control: self.control.to_string(),
             metrics: self.metrics.to_string(),
-            nats: self.nats.to_string(),
+            nats: self.nats.first().map(ToString::to_string).unwrap_or_default(),
+            nats_servers: self.nats.iter().map(ToString::to_string).collect(),
             receiver: self.receiver.map(|address| address.to_string()),
             username: demo::USERNAME,
             password: &self.secrets.password,
             token: &self.secrets.token,
             tenant: demo::TENANT,
             domain: demo::DOMAIN,
-            durability: self.args.durability.as_str(),
+            durability: self.durability.as_str(),
             pids: self.pids,
         };
         // Written whole: whoever waits for it never reads half of it.
@@ -123,6 +127,7 @@ impl Facts<'_> {
             Some(address) => format!("{address}  (a simulated provider; unless routed elsewhere, all mail ends here)"),
             None => "none: mail goes to the exchangers of the world, unless a route says otherwise".to_owned(),
         };
+        let nats: Vec<String> = self.nats.iter().map(ToString::to_string).collect();
         let trusted = if self.args.trust_loopback { ", no AUTH from 127.0.0.1" } else { "" };
         let (user, password) = (demo::USERNAME, &self.secrets.password);
         let (from, to) = (format!("news@{}", demo::DOMAIN), "alice@example.net");
@@ -148,9 +153,9 @@ impl Facts<'_> {
              {program} receiver --help\n",
             control = self.control,
             metrics = self.metrics,
-            nats = self.nats,
-            durability = self.args.durability.as_str(),
-            promise = self.args.durability.promise(),
+            nats = nats.join(", "),
+            durability = self.durability.as_str(),
+            promise = self.durability.promise(),
             tenant = demo::TENANT,
             domain = demo::DOMAIN,
         )

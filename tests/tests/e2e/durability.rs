@@ -1,0 +1,82 @@
+//! What a durability class claims to survive is done to it: kill -9 of everything at once, a nats-server lost with its store.
+//! All mail waits while it happens, so that only the store can bring it back.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use postrider_tests::cluster::{Cluster, Plan};
+use postrider_tests::load::{Load, Sent};
+use postrider_tests::processes::turn;
+use postrider_tests::sink::Sink;
+use postrider_tests::{process, streams, wait};
+
+use super::faults;
+
+/// Messages that are answered 250 before the fault.
+const WAITING: usize = 400;
+
+/// A cluster whose mail all waits: nobody listens where it is routed to.
+fn begin(plan: &Plan) -> Result<Cluster> {
+    let nobody = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    plan.clone().short_tiers().with(&["--trust-loopback"]).route("*", nobody).start()
+}
+
+/// The same cluster again, with a receiver: all that was answered 250 comes.
+fn come_back(plan: &Plan, sent: &Sent, scenario: &str) -> Result<()> {
+    let sink = Sink::start("127.0.0.1:0".parse()?)?;
+    let cluster = plan.clone().short_tiers().with(&["--trust-loopback"]).route("*", sink.address).start()?;
+    let verdict = sink.judge(sent, Duration::from_secs(120))?;
+    faults::say(scenario, &verdict.summary());
+    // Nothing was in conversation when the fault came.
+    verdict.check(0)?;
+    streams::until_empty(cluster.ready.nats, Duration::from_secs(120))
+}
+
+fn until_dead(ids: &[u32]) -> Result<()> {
+    wait::until("the killed processes to be gone", || Ok((!ids.iter().any(|&id| process::is_alive(id))).then_some(())))
+}
+
+#[test]
+fn class_process_survives_kill_9_of_every_process_at_once() -> Result<()> {
+    let _turn = turn();
+    let plan = Plan::new()?;
+    let mut cluster = begin(&plan)?;
+    ensure!(cluster.ready.durability == "process", "{}", cluster.ready.durability);
+    let load = Load::begin(cluster.ready.relay, "process", faults::MANY_SITES);
+    load.until_accepted(WAITING)?;
+    let pids = cluster.pids();
+    ensure!(pids.len() == 2, "{pids:?}");
+    let ids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    ensure!(Command::new("kill").args(["-s", "KILL"]).args(&ids).status()?.success(), "{ids:?} could not be killed");
+    until_dead(pids.get(1..).context("no nats-server")?)?;
+    cluster.process().kill()?;
+    let sent = load.finish(0)?;
+    come_back(&plan, &sent, "class process, everything killed")
+}
+
+#[test]
+fn class_quorum_survives_the_loss_of_one_server_with_its_store() -> Result<()> {
+    let _turn = turn();
+    let plan = Plan::new()?.with(&["--nats", "3"]);
+    let cluster = begin(&plan)?;
+    ensure!(cluster.ready.durability == "quorum", "{}", cluster.ready.durability);
+    let load = Load::begin(cluster.ready.relay, "quorum", faults::MANY_SITES);
+    load.until_accepted(WAITING)?;
+    // The one that leads what mail is written to: the others have it from there.
+    let leader = streams::leader(cluster.ready.nats, "READY_B0")?;
+    let name = leader.strip_prefix("postrider-up-").context("a name of ours")?;
+    let number: usize = name.strip_prefix("nats-").context("one of three")?.parse()?;
+    let lost = *cluster.pids().get(number).context("its process id")?;
+    let store = plan.folder().join("data").join(name);
+    // Out of reach in one step: what is started in its place has nothing.
+    std::fs::rename(&store, plan.folder().join("gone"))?;
+    process::signal_to(lost, "KILL")?;
+    until_dead(&[lost])?;
+    std::fs::remove_dir_all(plan.folder().join("gone"))?;
+    let sent = load.finish(2 * WAITING)?;
+    wait::until("the lost server's store to be made anew", || Ok(store.join("jetstream").exists().then_some(())))?;
+    cluster.stop()?;
+    come_back(&plan, &sent, "class quorum, a server lost with its store")
+}
