@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hickory_server::proto::op::{Message, MessageType, Query, ResponseCode};
@@ -38,12 +39,14 @@ pub enum Fault {
 pub struct Zone {
     records: BTreeMap<String, Vec<RData>>,
     faults: BTreeMap<(String, Option<RecordType>), Fault>,
+    everything: Option<Fault>,
+    delay: Duration,
     ttl: u32,
 }
 
 impl Default for Zone {
     fn default() -> Self {
-        Self { records: BTreeMap::new(), faults: BTreeMap::new(), ttl: 60 }
+        Self { records: BTreeMap::new(), faults: BTreeMap::new(), everything: None, delay: Duration::ZERO, ttl: 60 }
     }
 }
 
@@ -102,6 +105,18 @@ impl Zone {
         self
     }
 
+    /// Every question fails so.
+    pub fn all(mut self, fault: Fault) -> Self {
+        self.everything = Some(fault);
+        self
+    }
+
+    /// Every answer comes so much later.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
     /// How long answers may be remembered, in seconds (60 unless told).
     pub fn ttl(mut self, secs: u32) -> Self {
         self.ttl = secs;
@@ -110,7 +125,7 @@ impl Zone {
 
     fn fault_at(&self, owner: &str, kind: RecordType) -> Option<Fault> {
         let at = |kind| self.faults.get(&(owner.to_owned(), kind)).copied();
-        at(Some(kind)).or_else(|| at(None))
+        at(Some(kind)).or_else(|| at(None)).or(self.everything)
     }
 
     fn exists(&self, owner: &str) -> bool {
@@ -272,13 +287,21 @@ async fn bind() -> Result<(UdpSocket, TcpListener)> {
 }
 
 async fn serve_udp(socket: UdpSocket, shared: Arc<Mutex<Shared>>) {
+    let socket = Arc::new(socket);
+    let mut answers = JoinSet::new();
     let mut buffer = vec![0; 65_535];
     loop {
+        while answers.try_join_next().is_some() {}
         // An error here is the echo of an answer nobody waited for.
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
         let answer = lock(&shared).respond(&buffer[..length], Transport::Udp);
+        let delay = lock(&shared).zone.delay;
         if let Some(bytes) = answer {
-            socket.send_to(&bytes, peer).await.ok();
+            let socket = Arc::clone(&socket);
+            answers.spawn(async move {
+                tokio::time::sleep(delay).await;
+                socket.send_to(&bytes, peer).await.ok();
+            });
         }
     }
 }
@@ -306,6 +329,8 @@ async fn serve_connection(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) {
             return;
         }
         let Some(answer) = lock(&shared).respond(&packet, Transport::Tcp) else { continue };
+        let delay = lock(&shared).zone.delay;
+        tokio::time::sleep(delay).await;
         let Ok(length) = u16::try_from(answer.len()) else { return };
         if stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await.is_err() {
             return;

@@ -27,4 +27,10 @@ pub mod sink;
 
 pub mod streams;
 
+pub mod servers;
+
+pub mod tmpfs;
+
 pub mod processes;
+
+pub mod chaos;

@@ -64,6 +64,7 @@ struct Shared {
     server: SocketAddr,
     name: String,
     shape: Shape,
+    bodies: fn(usize) -> usize,
     begun: Instant,
     next: AtomicUsize,
     stop: AtomicBool,
@@ -73,10 +74,16 @@ struct Shared {
 impl Load {
     /// Begins. `name` begins every token.
     pub fn begin(server: SocketAddr, name: &str, shape: Shape) -> Self {
+        Self::begin_with_bodies(server, name, shape, |_| 0)
+    }
+
+    /// As [`Load::begin`]; the n-th message has so many further bytes, which hardly compress.
+    pub fn begin_with_bodies(server: SocketAddr, name: &str, shape: Shape, bodies: fn(usize) -> usize) -> Self {
         let shared = Arc::new(Shared {
             server,
             name: name.to_owned(),
             shape,
+            bodies,
             begun: Instant::now(),
             next: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -171,7 +178,7 @@ impl Shared {
         let Some(open) = session else { return false };
         let token = format!("{}-{number}-{tries}", self.name);
         let recipients = (self.shape.recipients)(number);
-        let answer = open.send(&token, &recipients, (self.shape.field)(number));
+        let answer = open.send(&token, &recipients, (self.shape.field)(number), (self.bodies)(number));
         let mut sent = self.sent();
         match answer {
             Answer::Accepted => {
@@ -196,6 +203,20 @@ impl Shared {
     }
 }
 
+/// Lines of letters that hardly compress.
+fn filling(bytes: usize) -> String {
+    let mut state = 1_u64;
+    let mut text = String::with_capacity(bytes + 80);
+    while text.len() < bytes {
+        for _ in 0..74 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            text.push(char::from(b'0' + u8::try_from(state >> 58).unwrap_or(0)));
+        }
+        text.push_str("\r\n");
+    }
+    text
+}
+
 struct Session {
     stream: BufReader<TcpStream>,
 }
@@ -212,7 +233,7 @@ impl Session {
         Ok(session)
     }
 
-    fn send(&mut self, token: &str, recipients: &[String], field: &str) -> Answer {
+    fn send(&mut self, token: &str, recipients: &[String], field: &str, size: usize) -> Answer {
         match self.envelope(recipients) {
             Err(_) => return Answer::Lost { after_its_end: false },
             Ok(Some(refusal)) => return Answer::Refused(refusal),
@@ -221,8 +242,9 @@ impl Session {
         let field = if field.is_empty() { String::new() } else { format!("{field}\r\n") };
         let message = format!(
             "From: <news@load.example>\r\nTo: <{}>\r\nSubject: {token}\r\nX-Token: {token}\r\n{field}\r\n\
-             One small message.\r\n.\r\n",
-            recipients.first().map_or("", String::as_str)
+             One small message.\r\n{}.\r\n",
+            recipients.first().map_or("", String::as_str),
+            filling(size)
         );
         if self.write(&message).is_err() {
             return Answer::Lost { after_its_end: true };

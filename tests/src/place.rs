@@ -11,18 +11,23 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
-/// The target folder that this test was built into.
-pub fn target() -> Result<PathBuf> {
-    let test = std::env::current_exe().context("where is this test?")?;
-    // <target>/<profile>/deps/<test>
-    let target = test.ancestors().nth(3).context("this test lies in no target folder")?;
-    Ok(target.to_path_buf())
+/// The folder of the profile that this program was built with: `<target>/<profile>`.
+fn built() -> Result<PathBuf> {
+    let me = std::env::current_exe().context("where is this program?")?;
+    let folder = me.parent().context("this program lies in no folder")?;
+    // Tests lie one deeper, in `deps`.
+    let folder = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    Ok(folder.context("this program lies in no target folder")?.to_path_buf())
 }
 
-/// The program, built with the same profile as this test.
+/// The target folder that this program was built into.
+pub fn target() -> Result<PathBuf> {
+    Ok(built()?.parent().context("this program lies in no target folder")?.to_path_buf())
+}
+
+/// The program, built with the same profile as this one.
 pub fn program() -> Result<PathBuf> {
-    let test = std::env::current_exe().context("where is this test?")?;
-    let program = test.ancestors().nth(2).context("this test lies in no target folder")?.join("postrider");
+    let program = built()?.join("postrider");
     ensure!(
         program.is_file(),
         "{} is missing: run `cargo build -p postrider` first (tests/run does)",

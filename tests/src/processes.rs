@@ -2,7 +2,7 @@
 //! delivery processes, each of which can be killed, frozen and started again. Every cluster has loopback addresses of its
 //! own, so that a process that comes back finds its ports free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,9 +13,16 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::place;
 use crate::process::Process;
+use crate::servers::Servers;
 use crate::sink::Sink;
-use crate::{place, wait};
+use crate::tmpfs::Tmpfs;
+use crate::wait;
+
+mod by_name;
+
+mod logs;
 
 /// Those who load the machine take turns, so that time limits mean something.
 static TURN: Mutex<()> = Mutex::new(());
@@ -45,6 +52,36 @@ impl Default for Settings {
     }
 }
 
+/// What a cluster may have beside that.
+#[derive(Clone, Debug)]
+pub struct Extras {
+    /// How many nats-servers: one or three.
+    pub servers: usize,
+    /// The first server's store is a tmpfs of so many megabytes (root alone may mount it).
+    pub store_megabytes: Option<u32>,
+    /// Whole tables at the end of the configuration.
+    pub tables: String,
+    /// Whether all mail is routed to the receiver, instead of found by MX.
+    pub routed: bool,
+    /// Every delivery process sends from the first one's address, so that they share paths.
+    pub one_source: bool,
+    /// Environment of every postrider process; `{name}` stands for its name.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Default for Extras {
+    fn default() -> Self {
+        Self {
+            servers: 1,
+            store_megabytes: None,
+            tables: String::new(),
+            routed: true,
+            one_source: false,
+            environment: Vec::new(),
+        }
+    }
+}
+
 /// A running cluster.
 pub struct Processes {
     /// Where mail is taken.
@@ -52,11 +89,14 @@ pub struct Processes {
     /// Where mail goes.
     pub sink: Sink,
     deliveries: BTreeMap<String, Process>,
+    known: BTreeSet<String>,
     ingress: Option<Process>,
     control: Option<Process>,
-    nats: Option<Process>,
+    servers: Servers,
+    store: Option<Tmpfs>,
     address: Ipv4Addr,
     settings: Settings,
+    extras: Extras,
     logged: Mutex<BTreeMap<String, usize>>,
     folder: TempDir,
 }
@@ -67,6 +107,14 @@ impl Processes {
     /// # Errors
     /// If one of them does not come up.
     pub fn start(settings: Settings) -> Result<Self> {
+        Self::start_with(settings, Extras::default())
+    }
+
+    /// As [`Processes::start`], with more.
+    ///
+    /// # Errors
+    /// If one of them does not come up, or the store cannot be mounted.
+    pub fn start_with(settings: Settings, extras: Extras) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("postrider-processes-").tempdir()?;
         let address = own_address()?;
         std::fs::write(folder.path().join("token"), "a-token-for-this-test-alone\n")?;
@@ -76,20 +124,28 @@ impl Processes {
             relay: SocketAddr::new(address.into(), 2025),
             sink,
             deliveries: BTreeMap::new(),
+            known: BTreeSet::new(),
             ingress: None,
             control: None,
-            nats: None,
+            servers: Servers::new(address, folder.path(), extras.servers),
+            store: None,
             address,
             settings,
+            extras,
             logged: Mutex::default(),
             folder,
         };
         processes.write_configuration()?;
-        processes.start_nats()?;
-        processes.control = Some(processes.spawn("control", "control", &[])?);
+        if let Some(megabytes) = processes.extras.store_megabytes {
+            processes.store = Some(Tmpfs::mount(&processes.servers.store(0), megabytes)?);
+        }
+        processes.servers.start_all()?;
+        processes.start_control()?;
         processes.run_until_it_works(&["tenant", "create", TENANT])?;
-        let sink = processes.sink.address.to_string();
-        processes.run_until_it_works(&["route", "create", "*", &sink])?;
+        if processes.extras.routed {
+            let sink = processes.sink.address.to_string();
+            processes.run_until_it_works(&["route", "create", "*", &sink])?;
+        }
         processes.start_ingress()?;
         Ok(processes)
     }
@@ -97,15 +153,17 @@ impl Processes {
     fn write_configuration(&self) -> Result<()> {
         let Settings { layout, nats, delivery } = &self.settings;
         let (address, folder) = (self.address, self.folder.path().display());
+        let (urls, replicas) = (self.servers.urls(), self.servers.count());
         let text = format!(
             "[log]\nfilter = \"info,postrider=debug,postrider_delivery=debug\"\n\
              [cluster]\nsecret_key_file = \"{folder}/secret.key\"\nlayout = \"{layout}\"\n\
-             [nats]\nurls = [\"nats://{address}:4222\"]\n{nats}\n\
+             [nats]\nurls = {urls:?}\nreplicas = {replicas}\n{nats}\n\
              [ingress]\nhost_name = \"localhost\"\n\
              [[ingress.listeners]]\nname = \"relay\"\naddress = \"{address}:2025\"\nkind = \"relay\"\n\
              [[ingress.networks]]\ncidrs = [\"127.0.0.0/8\"]\ntenant = \"{TENANT}\"\nany_sender = true\nclass = \"bulk\"\n\
              [delivery]\nehlo_name = \"localhost\"\n{delivery}\n\
-             [control]\nlisten = \"{address}:2090\"\ntoken_file = \"{folder}/token\"\n"
+             [control]\nlisten = \"{address}:2090\"\ntoken_file = \"{folder}/token\"\n{}",
+            self.extras.tables
         );
         Ok(std::fs::write(self.configuration(), text)?)
     }
@@ -118,6 +176,8 @@ impl Processes {
         let mut command = Command::new(place::program()?);
         command.args([role, "--config"]).arg(self.configuration()).env_remove("RUST_LOG");
         command.env("POSTRIDER_CLUSTER__MEMBER", name);
+        let own = |(key, value): &(String, String)| (key.clone(), value.replace("{name}", name));
+        command.envs(self.extras.environment.iter().map(own));
         command.envs(environment.iter().map(|(key, value)| (*key, value.clone())));
         Process::start(&format!("postrider {role} {name}"), &mut command, &self.log(name))
     }
@@ -129,9 +189,15 @@ impl Processes {
 
     /// Where this delivery process sends from: `one` from .11, `two` from .12 and so on, by the last byte of its name.
     pub fn source_of(&self, name: &str) -> IpAddr {
+        let name = if self.extras.one_source { "all" } else { name };
         let [a, b, c, _] = self.address.octets();
         let last = name.bytes().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte)) | 16;
         Ipv4Addr::new(a, b, c, last).into()
+    }
+
+    /// Where a delivery process shows its metrics.
+    pub fn metrics_of(&self, name: &str) -> SocketAddr {
+        SocketAddr::new(self.source_of(name), 2091)
     }
 
     /// Starts a delivery process and waits until it works.
@@ -153,31 +219,13 @@ impl Processes {
     fn start_delivery_with(&mut self, name: &str, environment: &[(&str, String)]) -> Result<()> {
         let mut environment = environment.to_vec();
         environment.push(("POSTRIDER_DELIVERY__SOURCE_ADDRESS", self.source_of(name).to_string()));
+        if !self.extras.one_source {
+            environment.push(("POSTRIDER_METRICS__ADDRESS", self.metrics_of(name).to_string()));
+        }
         let process = self.spawn("delivery", name, &environment)?;
         self.deliveries.insert(name.to_owned(), process);
+        self.known.insert(name.to_owned());
         Ok(())
-    }
-
-    /// Waits until shards that it is said to have are as many as `holds` wants, by the lines of its log.
-    ///
-    /// # Errors
-    /// If that does not come about.
-    pub fn until_shards(&self, name: &str, holds: impl Fn(usize) -> bool) -> Result<()> {
-        let mut last = 0;
-        wait::until(&format!("{name} to have its shards"), || {
-            last = self.shards(name);
-            Ok(holds(last).then_some(()))
-        })
-        .with_context(|| format!("it has {last}"))
-    }
-
-    /// Shards that a process has now, by its log.
-    pub fn shards(&self, name: &str) -> usize {
-        let log = std::fs::read_to_string(self.log(name)).unwrap_or_default();
-        // A log is appended to when a process of that name starts again.
-        let life = log.rfind("delivery starts").map_or(log.as_str(), |start| &log[start..]);
-        let count = |what: &str| life.matches(what).count();
-        count("shard taken").saturating_sub(count("shard released") + count("shard lost"))
     }
 
     /// Waits until a process has written this since it was last asked to be.
@@ -250,43 +298,43 @@ impl Processes {
         self.ingress.take().context("no ingress")?.kill()
     }
 
-    /// Starts nats-server on its store, and waits until it listens.
+    /// The nats-servers.
+    pub fn servers(&mut self) -> &mut Servers {
+        &mut self.servers
+    }
+
+    /// Where the store is, if it is a file system of its own.
+    pub fn store(&self) -> Option<&Tmpfs> {
+        self.store.as_ref()
+    }
+
+    /// Starts the first nats-server on its store, and waits until it listens.
     ///
     /// # Errors
     /// If it does not.
     pub fn start_nats(&mut self) -> Result<()> {
-        let file = self.folder.path().join("nats.conf");
-        let text = format!(
-            "listen: \"{}:4222\"\nmax_payload: 1MB\nmax_pending: 128MB\njetstream {{\n store_dir: \"{}/nats\"\n \
-             max_mem: 1GB\n max_file: 100GB\n}}\n",
-            self.address,
-            self.folder.path().display()
-        );
-        std::fs::write(&file, text)?;
-        let mut command = Command::new(place::nats_server()?);
-        command.arg("-c").arg(&file);
-        self.nats = Some(Process::start("nats-server", &mut command, &self.log("nats"))?);
-        until_listens(self.nats_address())
+        self.servers.start(0)
     }
 
-    fn nats_address(&self) -> SocketAddr {
-        SocketAddr::new(self.address.into(), 4222)
+    /// Where NATS is.
+    pub fn nats_address(&self) -> SocketAddr {
+        self.servers.address(0)
     }
 
-    /// Ends nats-server with SIGKILL.
+    /// Ends the first nats-server with SIGKILL.
     ///
     /// # Errors
     /// If it does not run.
     pub fn kill_nats(&mut self) -> Result<()> {
-        self.nats.take().context("no nats-server")?.kill()
+        self.servers.kill(0)
     }
 
-    /// Sends nats-server a signal.
+    /// Sends the first nats-server a signal.
     ///
     /// # Errors
     /// If it does not run.
     pub fn signal_nats(&self, signal: &str) -> Result<()> {
-        self.nats.as_ref().context("no nats-server")?.signal(signal)
+        self.servers.signal(0, signal)
     }
 
     /// Runs a client command that must succeed, and reads its JSON.
@@ -294,16 +342,23 @@ impl Processes {
     /// # Errors
     /// If it fails.
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        Ok(serde_json::from_str(&self.output(&[arguments, &["-o", "json"]].concat())?)?)
+    }
+
+    /// Runs a client command that must succeed: what it wrote.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn output(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new(place::program()?)
             .args(arguments)
-            .args(["-o", "json"])
             .env("POSTRIDER_SERVER", format!("{}:2090", self.address))
             .env("POSTRIDER_TOKEN_FILE", self.folder.path().join("token"))
             .env("HOME", self.folder.path())
             .output()?;
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "postrider {arguments:?} ended with {}: {complaint}", output.status);
-        Ok(serde_json::from_slice(&output.stdout)?)
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     fn run_until_it_works(&self, arguments: &[&str]) -> Result<()> {
@@ -326,50 +381,24 @@ impl Processes {
     pub fn until_empty(&self, patience: Duration) -> Result<()> {
         crate::streams::until_empty(self.nats_address(), patience)
     }
-
-    /// What the logs should not hold: panics and errors.
-    ///
-    /// # Errors
-    /// With the first of these lines.
-    pub fn check_logs(&self) -> Result<()> {
-        for file in std::fs::read_dir(self.folder.path())? {
-            let path = file?.path();
-            let ours = path.extension().is_some_and(|extension| extension == "log");
-            if !ours || path.ends_with("nats.log") {
-                continue;
-            }
-            let text = std::fs::read_to_string(&path)?;
-            if let Some(line) = text.lines().find(|line| line.contains("panicked at") || line.contains(" ERROR ")) {
-                bail!("{} says: {line}", path.display());
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Processes {
     fn drop(&mut self) {
         if let Ok(folder) = std::env::var("POSTRIDER_KEEP_LOGS") {
-            keep_logs(self.folder.path(), Path::new(&folder));
-            std::fs::copy(self.sink.ledger(), Path::new(&folder).join("ledger")).ok();
+            self.keep_logs(Path::new(&folder));
         }
-        for process in self.deliveries.values().chain(&self.nats) {
+        for process in self.deliveries.values().chain(&self.ingress).chain(&self.control) {
             process.signal("CONT").ok();
+        }
+        for number in 0..self.servers.count() {
+            self.servers.signal(number, "CONT").ok();
         }
         // In this order: who needs NATS to end well ends before it.
         self.ingress = None;
         self.deliveries.clear();
         self.control = None;
-        self.nats = None;
-    }
-}
-
-fn keep_logs(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).ok();
-    for file in std::fs::read_dir(from).into_iter().flatten().flatten() {
-        if file.path().is_file() {
-            std::fs::copy(file.path(), to.join(file.file_name())).ok();
-        }
+        self.servers = Servers::new(self.address, self.folder.path(), 0);
     }
 }
 
@@ -391,7 +420,7 @@ fn own_address() -> Result<Ipv4Addr> {
     for turn in 0..10_000u32 {
         let [_, _, a, b] = seed.wrapping_mul(2_654_435_761).wrapping_add(turn).to_be_bytes();
         let address = Ipv4Addr::new(127, a.clamp(16, 250), b, 1);
-        let ports = [2025, 2026, 2090, 4222];
+        let ports = [2025, 2026, 2090, 4222, 8222];
         let free = ports.iter().all(|port| TcpListener::bind((address, *port)).is_ok());
         if free {
             return Ok(address);

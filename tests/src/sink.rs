@@ -161,7 +161,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn of(sent: &Sent, lines: &[Line]) -> Self {
+    /// Judges what has come so far.
+    pub fn of(sent: &Sent, lines: &[Line]) -> Self {
         let mut first: BTreeMap<(&str, &str), &Line> = BTreeMap::new();
         let mut verdict = Self::default();
         for line in lines {
