@@ -6,7 +6,7 @@ use super::tree::cargo;
 
 /// Who may depend on whom (DESIGN.md, "Crates and folders"): model ← smtp, message, dispatch ← proto ← io ← services ←
 /// postrider. Crates of `io` do not know each other, services do not know each other.
-const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("postrider-model", &[]),
     ("postrider-smtp", &["postrider-model"]),
     ("postrider-message", &["postrider-model"]),
@@ -21,6 +21,8 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("postrider", &EVERYTHING),
     // The harness drives the built program from outside, as a user would.
     ("postrider-tests", &[]),
+    // The simulation of the machines, and the model of JetStream that it runs them on.
+    ("postrider-sim", &CORE),
 ];
 
 const CORE: [&str; 4] = ["postrider-model", "postrider-smtp", "postrider-message", "postrider-dispatch"];

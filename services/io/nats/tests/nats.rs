@@ -49,3 +49,6 @@ mod restart;
 
 #[path = "nats/cluster.rs"]
 mod cluster;
+
+#[path = "nats/model.rs"]
+mod model;
