@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "postrider/event/v1/event.proto",
         "postrider/config/v1/config.proto",
         "postrider/control/v1/member.proto",
+        "postrider/control/v1/shard.proto",
         "postrider/egress/v1/limit.proto",
         "postrider/control/v1/control.proto",
     ];

@@ -37,6 +37,9 @@ pub struct DeliveryConfig {
     pub first_closure_secs: u64,
     /// What waits longer than this many seconds leaves memory for a tier.
     pub index_wait_secs: u64,
+    /// From so many envelopes of one site, or of one tenant there, that move to tiers within some seconds on, ingress and
+    /// promoters are told to send such mail straight to a tier.
+    pub jam_from: usize,
     /// Promote what is due in the tiers, and split what came for several sites. One process of a cluster is enough; any
     /// number does no harm.
     pub promote: bool,
@@ -66,6 +69,7 @@ impl Default for DeliveryConfig {
             most_addresses: 5,
             first_closure_secs: 60,
             index_wait_secs: 60,
+            jam_from: 200,
             promote: true,
             drain_secs: 30,
             shaping: ShapingConfig::default(),
@@ -149,6 +153,7 @@ impl DeliveryConfig {
             tenant_site_capacity: self.shard_capacity.clamp(100, 19_000) / 2,
             body_bytes: self.body_megabytes.saturating_mul(1 << 20),
             conversations: self.conversations.max(2),
+            jam_from: self.jam_from.max(1),
             idle_timeout: Duration::from_secs(self.idle_secs),
             first_closure,
             longest_closure: base.longest_closure.max(first_closure),

@@ -40,5 +40,7 @@ mod limits;
 
 mod questions;
 
+mod shard_states;
+
 mod service;
 pub use service::{Collaborators, Delivery};

@@ -155,6 +155,10 @@ impl Metrics {
     pub fn promoter(&self, event: &PromoterEvent) {
         match event {
             PromoterEvent::Published { .. } => fault::point("promoter-published"),
+            PromoterEvent::Delayed { class, .. } => {
+                fault::point("promoter-published");
+                self.moved("delayed", *class);
+            }
             PromoterEvent::Promoted { class, .. } => self.moved("promoted", *class),
         }
     }

@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::ownership::Ownership;
 use crate::questions;
 use crate::session::SessionSettings;
+use crate::shard_states;
 use crate::worker::{Input, Tools, Worker, WorkerTask};
 
 /// No transaction takes longer: its message's lease would run out.
@@ -128,6 +129,8 @@ impl Delivery {
         tasks.spawn(questions::answer(self.spool.clone(), self.member.clone(), self.inputs.clone(), helpers.clone()));
         tasks.spawn(questions::gauges(self.tools.metrics.clone(), self.inputs.clone(), helpers.clone()));
         tasks.spawn(questions::stream_gauges(self.tools.metrics.clone(), self.spool.clone(), helpers.clone()));
+        tasks.spawn(shard_states::tell(self.spool.clone(), self.inputs.clone(), helpers.clone()));
+        tasks.spawn(shard_states::look(self.spool.clone(), self.inputs.clone(), helpers.clone()));
         if self.config.promote {
             let (spool, stop, metrics) = (self.spool.clone(), shutdown.clone(), self.tools.metrics.clone());
             tasks.spawn(async move { spool.run_promoters(stop, move |event| metrics.promoter(&event)).await });

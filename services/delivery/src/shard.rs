@@ -18,6 +18,7 @@ use crate::arrivals::{Arrivals, OnTheWay};
 use crate::journal::Journal;
 use crate::limits::{decode_question, encode_answer};
 use crate::settlement::Settlements;
+use crate::shard_states;
 use crate::worker::{Input, ShardFloor, Tools};
 
 /// Bytes asked for in one pull.
@@ -56,6 +57,7 @@ struct Owned {
     settlements: Settlements,
     room: watch::Receiver<usize>,
     arriving: Arc<AtomicUsize>,
+    pending: u64,
 }
 
 impl ShardTask {
@@ -84,6 +86,9 @@ impl ShardTask {
             self.tools.clone(),
             self.lost.clone(),
         )));
+        let credits =
+            shard_states::answer_credit(self.shard, self.tools.spool.clone(), self.inputs.clone(), self.lost.clone());
+        let _crediting = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(credits));
         let mut puller = self.tools.spool.puller(self.shard);
         let pulled = self.lost.run_until_cancelled(self.pull(&mut owned, &mut puller)).await;
         if pulled != Some(Pulled::Release) {
@@ -147,7 +152,7 @@ impl ShardTask {
         self.inputs.send(Input::Taken(self.shard, floor)).await.ok()?;
         tracing::info!(shard = %self.shard, epoch = takeover.lease().epoch, "shard taken");
         let lease = takeover.lease().clone();
-        Some(Owned { lease, revision, settlements, room: room_receiver, arriving })
+        Some(Owned { lease, revision, settlements, room: room_receiver, arriving, pending: 0 })
     }
 
     fn begin_journal(&self, settled_through: u64) -> Journal {
@@ -200,6 +205,11 @@ impl ShardTask {
                     }
                 }
                 batch = puller.pull(room, PULL_BYTES), if room > 0 && open => {
+                    let pending = puller.pending();
+                    if std::mem::replace(&mut owned.pending, pending) != pending {
+                        // The worker ends only with the process.
+                        drop(self.inputs.send(Input::Pending(self.shard, pending)).await);
+                    }
                     let younger = batch.iter().flatten().any(|leased: &Leased| leased.stored > taken_at);
                     let batch: Vec<_> =
                         batch.into_iter().map(|pulled| (pulled, OnTheWay::new(&owned.arriving, &self.lost))).collect();

@@ -14,7 +14,8 @@ use postrider_dispatch::dispatcher::{
     AttemptResult, Conversation, Dispatcher, Fact, RequestId, SummaryRow, Ticket, WaitingPart,
 };
 use postrider_dispatch::limits::Grant;
-use postrider_model::{EnhancedCode, EnvelopeId, MessageId, Reply, ShardId, Snapshot};
+use postrider_dispatch::shard_state::{Credit, CreditLine, ShardState};
+use postrider_model::{EnhancedCode, EnvelopeId, MessageId, Reply, ShardId, SiteName, Snapshot, TenantId};
 use postrider_nats::{BodyError, Handle, Leased, Spool};
 use postrider_net::DnsFailure;
 use postrider_runtime::clock;
@@ -49,6 +50,16 @@ pub enum Input {
     Body(Ticket, Result<Bytes, BodyError>),
     /// A settle is done.
     Settled(Ticket),
+    /// So many of a shard are in READY and have not been pulled.
+    Pending(ShardId, u64),
+    /// So much of a shard's mail for a site lies in tiers.
+    Deep(ShardId, SiteName, Vec<(TenantId, [u64; 5])>),
+    /// Somebody asks what others should know of our shards.
+    ShardStates(oneshot::Sender<Vec<(ShardId, ShardState)>>),
+    /// Somebody asks of which mail it should be looked how much lies in tiers.
+    Jammed(oneshot::Sender<Vec<(ShardId, SiteName)>>),
+    /// A promoter asks how much may come.
+    Credit(ShardId, Vec<CreditLine>, oneshot::Sender<Vec<Credit>>),
     /// Somebody asks what is held.
     Summary(oneshot::Sender<Vec<SummaryRow>>),
     /// Somebody asks why a message waits.
@@ -189,7 +200,25 @@ impl Worker {
                 }
                 self.fact(Fact::Settled(ticket));
             }
-            // Whoever asked may have gone.
+            Input::Pending(shard, count) => self.fact(Fact::Pending { shard, count }),
+            Input::Deep(shard, site, depths) => self.fact(Fact::Deep { shard, site, depths }),
+            // Whoever asked may have gone, here and below.
+            Input::ShardStates(answer) => {
+                let now = clock::now();
+                let state = |shard: &ShardId| (*shard, self.dispatcher.shard_state(*shard, now));
+                drop(answer.send(self.shards.keys().map(state).collect()));
+            }
+            Input::Jammed(answer) => {
+                let now = clock::now();
+                let jammed = |shard: &ShardId| {
+                    let sites = self.dispatcher.jammed_sites(*shard, now);
+                    sites.into_iter().map(|site| (*shard, site)).collect::<Vec<_>>()
+                };
+                drop(answer.send(self.shards.keys().flat_map(jammed).collect()));
+            }
+            Input::Credit(shard, lines, answer) => {
+                drop(answer.send(self.dispatcher.credit(shard, &lines, clock::now())));
+            }
             Input::Summary(answer) => drop(answer.send(self.dispatcher.summary())),
             Input::Waiting(message, answer) => drop(answer.send(self.dispatcher.waiting(&message, clock::now()))),
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use postrider_dispatch::parts::{PartPlan, Place, split_into_parts};
+use postrider_dispatch::shard_state::LONGEST_WAIT;
 use postrider_message::{Inspection, Protocol, Trace, added_message_id, inspect, prepare};
 use postrider_model::{
     Body, Domain, Envelope, EnvelopeState, Mailbox, MessageId, ShardLayout, SiteName, Snapshot, Timestamp,
@@ -208,13 +209,23 @@ impl Draft<'_> {
     }
 }
 
-/// One part goes to READY; several share a body and go to INTAKE as one record, so that one acknowledgement is for all.
+/// One part goes to READY, or to a tier; several share a body and go to INTAKE as one record, so that one acknowledgement is for all.
 async fn publish(shared: &Shared, draft: &Draft<'_>, plans: &[PartPlan], message: Bytes) -> Result<(), PublishError> {
     let spool = &shared.spool;
     match plans {
         [only] => {
-            let packet = Packet::new(draft.envelope(only), spool.place_body(message, Sharing::Own).await?);
-            let published = spool.publish_ready(&packet).await;
+            let envelope = draft.envelope(only);
+            // Where it would only wait, a tier is its place; from there it moves on without its body.
+            let tier = spool.tier_for(&envelope, LONGEST_WAIT);
+            let body = match tier {
+                Some(_) => spool.store_body(message, Sharing::Own).await?,
+                None => spool.place_body(message, Sharing::Own).await?,
+            };
+            let packet = Packet::new(envelope, body);
+            let published = match tier {
+                Some(tier) => spool.copy_to_tier(&packet, tier).await,
+                None => spool.publish_ready(&packet).await,
+            };
             // Only then is it certain that no envelope needs the body.
             if matches!(published, Err(PublishError::Full { .. })) {
                 forget_body(shared, packet.body()).await;

@@ -32,6 +32,8 @@ mod alarm;
 
 mod index;
 
+mod jams;
+
 mod bodies;
 
 mod arrival;
@@ -50,6 +52,8 @@ mod trouble;
 
 mod moves;
 
+mod credit;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use postrider_model::{Class, ShardId, TenantId, TenantWeight, Timestamp};
@@ -59,6 +63,7 @@ use asking::Request;
 use bodies::Bodies;
 use conversation::Talk;
 use index::Index;
+use jams::Jams;
 use lane::Lanes;
 use moves::Moves;
 use per_class::PerClass;
@@ -85,6 +90,7 @@ pub struct Dispatcher {
     turns: PerClass<Turns>,
     bodies: Bodies,
     moves: Moves,
+    jams: Jams,
     alarms: Alarms,
     /// Conversations that were left with nothing to do and have not been looked at since.
     restless: Vec<Conversation>,
@@ -109,6 +115,7 @@ impl Dispatcher {
             turns: PerClass::default(),
             bodies: Bodies::new(config.body_bytes),
             moves: Moves::default(),
+            jams: Jams::default(),
             alarms: Alarms::default(),
             restless: Vec::new(),
             actions: VecDeque::new(),
@@ -136,9 +143,14 @@ impl Dispatcher {
         self.now = self.now.max(now);
         self.ring();
         match fact {
-            Fact::ShardTaken(shard) => self.index.take_shard(shard),
+            Fact::ShardTaken(shard) => {
+                self.index.take_shard(shard);
+                self.jams.take_shard(shard);
+            }
             Fact::ShardReleasing(shard) => self.release_shard(shard),
             Fact::ShardLost(shard) => self.lose_shard(shard),
+            Fact::Pending { shard, count } => self.jams.pending(shard, count, self.now),
+            Fact::Deep { shard, site, depths } => self.jams.deep(shard, &site, depths, self.now),
             Fact::Arrived(entry) => self.arrived(entry),
             Fact::Granted { request, permit } => self.granted(request, permit),
             Fact::Waiting { request, until, reason } => self.told_to_wait(request, until, reason),

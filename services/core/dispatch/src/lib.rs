@@ -21,6 +21,8 @@ pub mod ownership;
 
 pub mod takeover;
 
+pub mod shard_state;
+
 pub mod promote;
 
 pub mod split;

@@ -1,9 +1,13 @@
 //! The decisions of a promoter about a tier: sleep, promote, or put back for the rest of the wait. All envelopes of a tier
 //! wait equally long, so the head is the next one due. Times are the NATS server's, never a local clock.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use postrider_model::Timestamp;
+use postrider_model::{SiteName, TenantId, Tier, TierDelays, Timestamp};
+
+use crate::retry;
+use crate::shard_state::{Credit, CreditLine, Jams, LONGEST_WAIT};
 
 /// The longest a promoter sleeps before it looks at the head again.
 pub const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -60,9 +64,147 @@ pub fn judge_pulled(stored: Timestamp, tier_delay: Duration, server_now: Timesta
     }
 }
 
+/// Where an envelope that is due goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// To READY.
+    Ready,
+    /// To a tier again, as it is: its turn is far off.
+    Tier(Tier),
+}
+
+/// Envelopes of one shard that are due in one tier, by site and tenant: what the shard's owner is asked about.
+#[derive(Clone, Debug)]
+pub struct DueMail<T> {
+    tier: Tier,
+    lines: BTreeMap<(SiteName, TenantId), Vec<Due<T>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Due<T> {
+    arrival: Timestamp,
+    expiry: Timestamp,
+    what: T,
+}
+
+impl<T> DueMail<T> {
+    /// Nothing yet.
+    pub fn new(tier: Tier) -> Self {
+        Self { tier, lines: BTreeMap::new() }
+    }
+
+    /// Adds an envelope.
+    pub fn add(&mut self, site: SiteName, tenant: TenantId, arrival: Timestamp, expiry: Timestamp, what: T) {
+        self.lines.entry((site, tenant)).or_default().push(Due { arrival, expiry, what });
+    }
+
+    /// What to ask the owner.
+    pub fn question(&self) -> Vec<CreditLine> {
+        let line = |((site, tenant), due): (&(SiteName, TenantId), &Vec<Due<T>>)| CreditLine {
+            site: site.clone(),
+            tenant: tenant.clone(),
+            from: self.tier,
+            count: u32::try_from(due.len()).unwrap_or(u32::MAX),
+        };
+        self.lines.iter().map(line).collect()
+    }
+
+    /// Places everything as the owner answered: of each line the oldest go to READY. What cannot wait in any tier until its
+    /// expiry goes there too, and a line without an answer.
+    pub fn by_credit(self, credits: &[Credit], now: Timestamp, delays: &TierDelays) -> Vec<(T, Placement)> {
+        let all = Credit { granted: u32::MAX, turn_in: Duration::ZERO };
+        let credits = credits.iter().copied().chain(std::iter::repeat(all));
+        let place = |(mut due, credit): (Vec<Due<T>>, Credit)| {
+            due.sort_by_key(|due| due.arrival);
+            let granted = usize::try_from(credit.granted).unwrap_or(usize::MAX);
+            due.into_iter().enumerate().map(move |(position, due)| {
+                if position < granted { (due.what, Placement::Ready) } else { due.later(credit.turn_in, now, delays) }
+            })
+        };
+        self.lines.into_values().zip(credits).flat_map(place).collect()
+    }
+
+    /// Places everything without an answer, by what is known of the shard: only mail for closed sites waits on.
+    pub fn by_state(self, jams: Option<&Jams>, now: Timestamp, delays: &TierDelays) -> Vec<(T, Placement)> {
+        let place = |((site, tenant), due): ((SiteName, TenantId), Vec<Due<T>>)| {
+            let jam = jams.and_then(|jams| jams.of(&site, &tenant));
+            let turn_in = jam.filter(|jam| jam.tenant.is_none() && !jam.probing).map(|jam| jam.turn_in);
+            due.into_iter().map(move |due| match turn_in {
+                Some(turn_in) => due.later(turn_in, now, delays),
+                None => (due.what, Placement::Ready),
+            })
+        };
+        self.lines.into_iter().flat_map(place).collect()
+    }
+}
+
+impl<T> Due<T> {
+    fn later(self, turn_in: Duration, now: Timestamp, delays: &TierDelays) -> (T, Placement) {
+        let tier = retry::tier_nearest(now.after(turn_in), LONGEST_WAIT, now, self.expiry, delays);
+        (self.what, tier.map_or(Placement::Ready, Placement::Tier))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use postrider_model::WaitReason;
+
     use super::*;
+    use crate::shard_state::{Jam, ShardState};
+
+    /// Envelopes of tenants and arrivals, numbered, all for one site.
+    fn due(mails: &[(&str, u64)]) -> DueMail<usize> {
+        let mut due = DueMail::new(Tier::M5);
+        for (number, (tenant, arrival)) in mails.iter().enumerate() {
+            due.add("google".parse().unwrap(), tenant.parse().unwrap(), at(*arrival), at(1_000_000), number);
+        }
+        due
+    }
+
+    fn credit(granted: u32, secs: u64) -> Credit {
+        Credit { granted, turn_in: Duration::from_secs(secs) }
+    }
+
+    #[test]
+    fn of_each_tenant_the_oldest_come_first_and_the_rest_waits_for_its_turn() {
+        let due = due(&[("acme", 30), ("acme", 10), ("other", 5), ("acme", 20)]);
+        let lines = due.question();
+        let asked: Vec<_> = lines.iter().map(|line| (line.tenant.as_str(), line.count, line.from)).collect();
+        assert_eq!(asked, [("acme", 3, Tier::M5), ("other", 1, Tier::M5)]);
+        let placed = due.by_credit(&[credit(2, 800), credit(0, 70)], at(1_000), &TierDelays::default());
+        let expected = [
+            (1, Placement::Ready),
+            (3, Placement::Ready),
+            (0, Placement::Tier(Tier::M15)),
+            (2, Placement::Tier(Tier::M1)),
+        ];
+        assert_eq!(placed, expected);
+    }
+
+    #[test]
+    fn what_no_tier_can_hold_until_its_expiry_goes_to_ready() {
+        let placed = due(&[("acme", 1)]).by_credit(&[credit(0, 4_000)], at(999_950), &TierDelays::default());
+        assert_eq!(placed, [(0, Placement::Ready)]);
+    }
+
+    #[test]
+    fn without_an_owners_answer_only_mail_for_closed_sites_waits_on() {
+        let jam = |tenant: Option<&str>, probing| Jam {
+            site: "google".parse().unwrap(),
+            tenant: tenant.map(|tenant| tenant.parse().unwrap()),
+            reason: WaitReason::SiteClosed,
+            turn_in: Duration::from_secs(900),
+            probing,
+        };
+        let place = |jam: Option<Jam>| {
+            let jams = jam.map(|jam| Jams::from(ShardState { jams: vec![jam], asks_for_credit: true }));
+            due(&[("acme", 1)]).by_state(jams.as_ref(), at(1_000), &TierDelays::default())[0].1
+        };
+        assert_eq!(place(None), Placement::Ready);
+        assert_eq!(place(Some(jam(None, false))), Placement::Tier(Tier::M15));
+        assert_eq!(place(Some(jam(None, true))), Placement::Ready);
+        assert_eq!(place(Some(jam(Some("acme"), false))), Placement::Ready);
+    }
 
     const DELAY: Duration = Duration::from_secs(60);
 

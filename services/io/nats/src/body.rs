@@ -114,6 +114,17 @@ impl Spool {
         }
     }
 
+    /// Puts a message's body into BODY, however small it is: its envelope is about to move.
+    ///
+    /// # Errors
+    /// [`PublishError`], after the configured budget.
+    pub async fn store_body(&self, message: Bytes, sharing: Sharing) -> Result<Body, PublishError> {
+        match encode_body(message) {
+            Body::Inline { bytes, compressed } => self.put_body(bytes, compressed, sharing).await.map(Body::Stored),
+            stored @ Body::Stored(_) => Ok(stored),
+        }
+    }
+
     /// Stores bytes (in their stored form) in a BODY stream.
     ///
     /// # Errors

@@ -27,12 +27,14 @@
 //! - Consumers are kept in memory. A single server that restarts forgets them: whoever pulls next makes them again. What was
 //!   acknowledged stays gone, since a work queue holds nothing else; what was leased comes again.
 //! - `discard new` means that a full stream refuses ([`PublishError::Full`]) and deletes nothing.
+//! - What owners say of their shards (`state.<shard>`, core NATS) is a hint for whoever publishes to READY: with it, mail that
+//!   would only wait goes to a tier at once ([`Spool::tier_for`]); without it, to READY.
 //! - No error here ends a loop: everything is tried again after a pause.
 //!
 //! # Reading order
 //!
 //! `link`; `subject` and `layout` (what is where), `publish`, `intake`, `body`; `pull` and `handle`; `tier`, `promoter`, `splitter`;
-//! `events`; `bucket` and on it `config_store`, `snapshot`, `lease`; `question`.
+//! `events`; `bucket` and on it `config_store`, `snapshot`, `lease`; `question`, `shard_state`.
 
 mod config;
 pub use config::{NatsConfig, NatsTls};
@@ -101,6 +103,9 @@ pub use lease::{LeaseStore, Member, Members, ShardLease, ShardLeases};
 
 mod membership;
 pub use membership::{Membership, Standing};
+
+mod shard_state;
+pub use shard_state::CreditError;
 
 mod question;
 pub use question::{AskError, Question, Questions};

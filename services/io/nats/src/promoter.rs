@@ -1,23 +1,30 @@
 //! The promoter: moves what has waited long enough from the tiers back to READY, with the same id. Any process may run it,
-//! any number of them; a crash half way repeats a publish, which its id shows.
+//! any number of them; a crash half way repeats a publish, which its id shows. Where the owner of a shard says so, it is asked
+//! first how much may come, and the rest goes on to the tier nearest its turn, as it is: nothing is ever held up by it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use postrider_dispatch::promote::{BatchDecision, HeadDecision, judge_head, judge_pulled};
-use postrider_model::{Class, Tier};
+use postrider_dispatch::promote::{BatchDecision, DueMail, HeadDecision, Placement, judge_head, judge_pulled};
+use postrider_model::{Class, ShardId, Tier};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::handle::Leased;
 use crate::spool::Spool;
+use crate::subject;
 use crate::tier::TierPuller;
 
-/// Envelopes of a batch.
-const BATCH: usize = 256;
+/// Envelopes of a batch: no more are held in memory by a tier and class.
+const BATCH: usize = 1_024;
 
 /// Publishes under way at a time.
-const WINDOW: usize = 64;
+const WINDOW: usize = 256;
+
+/// An owner that has not answered by then is not waited for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long to leave READY alone when it took nothing.
 const UNWILLING: Duration = Duration::from_secs(5);
@@ -27,6 +34,13 @@ const UNWILLING: Duration = Duration::from_secs(5);
 pub enum PromoterEvent {
     /// It is in READY, and still in the tier.
     Published {
+        /// Where it waited.
+        tier: Tier,
+        /// Its class.
+        class: Class,
+    },
+    /// It is in a tier again, and still in the old place.
+    Delayed {
         /// Where it waited.
         tier: Tier,
         /// Its class.
@@ -112,20 +126,33 @@ async fn promote_batch(
 ) -> Batch {
     let delay = spool.tier_delays().of(tier);
     let now = spool.server_now();
-    let mut due = Vec::new();
+    let mut due: HashMap<ShardId, DueMail<Leased>> = HashMap::new();
     for pulled in puller.pull(BATCH).await {
         match pulled {
             Err(undecodable) => spool.bury_undecodable(undecodable).await,
             Ok(leased) => match judge_pulled(leased.stored, delay, now) {
-                BatchDecision::Promote => due.push(leased),
+                BatchDecision::Promote => {
+                    let envelope = leased.packet.envelope();
+                    let (site, tenant) = (envelope.state.site.clone(), envelope.tenant.clone());
+                    let (arrival, expiry) = (envelope.arrival, envelope.expiry);
+                    let shard = subject::shard_of(&spool.layout(), envelope);
+                    due.entry(shard).or_insert_with(|| DueMail::new(tier)).add(site, tenant, arrival, expiry, leased);
+                }
                 BatchDecision::PutBack { delay } => leased.handle.hand_back_for(delay).await,
             },
         }
     }
-    let moved = stream::iter(due)
-        .map(|leased| async move {
-            let moved = promote_one(spool, leased, || tell(PromoterEvent::Published { tier, class })).await;
-            if moved {
+    let placed = join_all(due.into_iter().map(|(shard, due)| place(spool, shard, due))).await;
+    let moved = stream::iter(placed.into_iter().flatten())
+        .map(|(leased, placement)| async move {
+            let moved = move_one(spool, leased, tier, placement, || {
+                tell(match placement {
+                    Placement::Ready => PromoterEvent::Published { tier, class },
+                    Placement::Tier(_) => PromoterEvent::Delayed { tier, class },
+                });
+            })
+            .await;
+            if moved && placement == Placement::Ready {
                 tell(PromoterEvent::Promoted { tier, class });
             }
             moved
@@ -138,9 +165,25 @@ async fn promote_batch(
     moved.await
 }
 
-async fn promote_one(spool: &Spool, leased: Leased, published: impl Fn()) -> bool {
-    let Leased { packet, handle, .. } = leased;
-    if let Err(error) = spool.publish_ready(&packet).await {
+/// Where the due mail of a shard goes: as its owner answers, if it wants to be asked.
+async fn place(spool: &Spool, shard: ShardId, due: DueMail<Leased>) -> Vec<(Leased, Placement)> {
+    let (delays, jams) = (spool.tier_delays(), spool.jams(shard));
+    if jams.as_ref().is_some_and(|jams| jams.asks_for_credit()) {
+        match spool.ask_credit(shard, &due.question(), ANSWER_WITHIN).await {
+            Ok(credits) => return due.by_credit(&credits, spool.server_now(), &delays),
+            Err(error) => tracing::debug!(%shard, %error, "promoting without credit"),
+        }
+    }
+    due.by_state(jams.as_deref(), spool.server_now(), &delays)
+}
+
+async fn move_one(spool: &Spool, leased: Leased, from: Tier, to: Placement, published: impl Fn()) -> bool {
+    let Leased { packet, handle, sequence, .. } = leased;
+    let moved = match to {
+        Placement::Ready => spool.publish_ready(&packet).await,
+        Placement::Tier(tier) => spool.delay_again(&packet, tier, (from, sequence)).await,
+    };
+    if let Err(error) = moved {
         tracing::warn!(id = %packet.id(), %error, "not promoted now");
         handle.hand_back_for(UNWILLING).await;
         return false;

@@ -87,6 +87,18 @@ impl Spool {
         self.publish(&subject, &packet.id().to_string(), packet.encode()).await.map(|_| ())
     }
 
+    /// Publishes a packet that is due to a tier once more, as it is. Its stay is the same, so its id tells where it lay: the
+    /// stream that it goes to may have had it already, less than a minute ago.
+    ///
+    /// # Errors
+    /// [`PublishError`], after the configured budget.
+    pub(crate) async fn delay_again(&self, packet: &Packet, tier: Tier, lay: (Tier, u64)) -> Result<(), PublishError> {
+        let subject = subject::retry(&self.layout(), tier, packet.envelope());
+        let (from, sequence) = lay;
+        let id = format!("{}~{from}.{sequence}", packet.id());
+        self.publish(&subject, &id, packet.encode()).await.map(|_| ())
+    }
+
     pub(crate) async fn publish(&self, subject: &str, id: &str, payload: Bytes) -> Result<u64, PublishError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, id);

@@ -61,6 +61,7 @@ pub(crate) struct RawPuller {
     pause: Duration,
     not_before: Option<Instant>,
     exhausted: bool,
+    pending: u64,
 }
 
 struct Open {
@@ -94,6 +95,7 @@ impl RawPuller {
             pause: Duration::ZERO,
             not_before: None,
             exhausted: false,
+            pending: 0,
         }
     }
 
@@ -214,7 +216,8 @@ impl RawPuller {
             }
         }
         let Some(reply) = message.reply.clone() else { return };
-        let (sequence, stored) = ack_details(&reply).unwrap_or_default();
+        let (sequence, stored, pending) = ack_details(&reply).unwrap_or_default();
+        self.pending = pending;
         let handle = Handle::new(self.spool.link().clone(), reply);
         self.arrived.push_back(Raw { message, stored, sequence, handle });
     }
@@ -230,6 +233,9 @@ impl RawPuller {
                 self.pause = Duration::ZERO;
                 let description = message.description.as_deref().unwrap_or_default();
                 self.exhausted = description.contains("Request Timeout") || description.contains("No Messages");
+                if self.exhausted {
+                    self.pending = 0;
+                }
             }
             _ if self.open.as_ref().is_some_and(|open| !open.idle) && says(message, "MaxBytes") => {
                 self.pause = Duration::ZERO;
@@ -268,16 +274,18 @@ fn says(message: &Message, what: &str) -> bool {
     message.description.as_deref().is_some_and(|text| text.contains(what))
 }
 
-/// Stream sequence and time from an ack subject, in its form of 9 tokens or the later one of 11 and more.
-fn ack_details(reply: &str) -> Option<(u64, Timestamp)> {
+/// Stream sequence, time, and how many are still to come, from an ack subject in its form of 9 tokens or the later one of
+/// 11 and more.
+fn ack_details(reply: &str) -> Option<(u64, Timestamp, u64)> {
     let tokens: Vec<&str> = reply.split('.').collect();
     // $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>
-    let (sequence, nanos) = match tokens.len() {
-        9 => (tokens[5], tokens[7]),
-        11.. => (tokens[7], tokens[9]),
+    let (sequence, nanos, pending) = match tokens.len() {
+        9 => (tokens[5], tokens[7], tokens[8]),
+        11.. => (tokens[7], tokens[9], tokens[10]),
         _ => return None,
     };
-    Some((sequence.parse().ok()?, Timestamp::from_millis(nanos.parse::<u64>().ok()? / 1_000_000)))
+    let stored = Timestamp::from_millis(nanos.parse::<u64>().ok()? / 1_000_000);
+    Some((sequence.parse().ok()?, stored, pending.parse().unwrap_or(0)))
 }
 
 /// Reads a packet, or says why not. A record for a newer reader is handed back and is none of our business.
@@ -322,6 +330,11 @@ impl Puller {
         self.raw.exhausted && self.raw.arrived.is_empty()
     }
 
+    /// How many were left in the stream when the last one that has arrived left it.
+    pub fn pending(&self) -> u64 {
+        self.raw.pending
+    }
+
     /// Lets go of the shard's mail: within a second and a half nothing more arrives, and what has arrived unseen is
     /// handed back. Then the shard may be released.
     pub async fn stop(self) {
@@ -359,9 +372,9 @@ mod tests {
 
     #[test]
     fn both_forms_of_ack_subjects_are_read() {
-        let short = "$JS.ACK.READY_T.ready-t00.1.42.7.1763786400123456789.0";
-        let long = "$JS.ACK._.hash.READY_T.ready-t00.1.42.7.1763786400123456789.0";
-        let expected = Some((42, Timestamp::from_millis(1_763_786_400_123)));
+        let short = "$JS.ACK.READY_T.ready-t00.1.42.7.1763786400123456789.9";
+        let long = "$JS.ACK._.hash.READY_T.ready-t00.1.42.7.1763786400123456789.9";
+        let expected = Some((42, Timestamp::from_millis(1_763_786_400_123), 9));
         assert_eq!(ack_details(short), expected);
         assert_eq!(ack_details(long), expected);
         assert_eq!(ack_details("$JS.ACK.x"), None);

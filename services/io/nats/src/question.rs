@@ -153,7 +153,11 @@ impl Spool {
     /// # Errors
     /// [`AskError::NoResponders`] if the shard has no owner now.
     pub async fn ask_limit(&self, shard: ShardId, payload: Bytes, timeout: Duration) -> Result<Bytes, AskError> {
-        let subject = limit(shard);
+        self.ask(limit(shard), payload, timeout).await
+    }
+
+    /// Asks for one answer.
+    pub(crate) async fn ask(&self, subject: String, payload: Bytes, timeout: Duration) -> Result<Bytes, AskError> {
         let request = Request::new().payload(payload).timeout(Some(timeout));
         let asked = tokio::time::timeout(timeout, self.client().send_request(subject.clone(), request)).await;
         match asked {
@@ -167,7 +171,7 @@ impl Spool {
         }
     }
 
-    async fn questions(&self, subject: String) -> Result<Questions, AskError> {
+    pub(crate) async fn questions(&self, subject: String) -> Result<Questions, AskError> {
         let client = self.client().clone();
         match client.subscribe(subject.clone()).await {
             Ok(subscriber) => Ok(Questions { client, subscriber }),

@@ -2,6 +2,7 @@
 //! the same. Any process may run it, any number of them.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use postrider_dispatch::shard_state::LONGEST_FOR_SPLITTER;
 use postrider_dispatch::split::{Split, SplitStep};
 use postrider_proto::{ConvertError, Packet};
 use std::time::Duration;
@@ -110,8 +111,19 @@ impl Spool {
     }
 
     async fn publish_parts(&self, parts: &[Packet]) -> Result<(), PublishError> {
-        let published: Vec<_> = parts.iter().map(|part| self.publish_ready(part)).collect();
+        let published: Vec<_> = parts.iter().map(|part| self.publish_part(part)).collect();
         stream::iter(published).buffer_unordered(parts.len().max(1)).try_collect::<()>().await
+    }
+}
+
+impl Spool {
+    /// To READY; or to a tier where it would only wait, but to a short one: a repeat of this after a crash may choose
+    /// otherwise, and the shard's owner must still know then what it has settled.
+    async fn publish_part(&self, part: &Packet) -> Result<(), PublishError> {
+        match self.tier_for(part.envelope(), LONGEST_FOR_SPLITTER) {
+            Some(tier) => self.copy_to_tier(part, tier).await,
+            None => self.publish_ready(part).await,
+        }
     }
 }
 

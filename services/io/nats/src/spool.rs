@@ -16,6 +16,7 @@ use crate::connect::{self, ConnectError};
 use crate::layout::{self, LayoutError};
 use crate::link::Link;
 use crate::room::{self, Room};
+use crate::shard_state::{self, ShardStates};
 use thiserror::Error;
 
 /// How long an answer of JetStream may take before the request is made again.
@@ -45,7 +46,9 @@ struct Inner {
     layout: ShardLayout,
     delays: TierDelays,
     room: Arc<Room>,
+    shards: Arc<ShardStates>,
     _upkeep: AbortOnDropHandle<()>,
+    _listening: AbortOnDropHandle<()>,
 }
 
 impl Spool {
@@ -70,6 +73,9 @@ impl Spool {
             link: link.clone(),
         };
         let upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep.run()));
+        let shards = Arc::new(ShardStates::default());
+        let listening =
+            AbortOnDropHandle::new(tokio::spawn(shard_state::listen(link.client.clone(), Arc::clone(&shards))));
         Ok(Self {
             inner: Arc::new(Inner {
                 link,
@@ -78,7 +84,9 @@ impl Spool {
                 layout,
                 delays: config.tier_delays(),
                 room,
+                shards,
                 _upkeep: upkeep,
+                _listening: listening,
             }),
         })
     }
@@ -151,6 +159,10 @@ impl Spool {
 
     pub(crate) fn context(&self) -> &Context {
         &self.inner.context
+    }
+
+    pub(crate) fn shard_states(&self) -> &ShardStates {
+        &self.inner.shards
     }
 
     /// How long a publish or an acknowledgement is tried again.

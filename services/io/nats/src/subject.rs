@@ -62,6 +62,11 @@ pub(crate) fn retry(layout: &ShardLayout, tier: Tier, envelope: &Envelope) -> St
     format!("retry.{tier}.{class}.{}.{}", shard_of(layout, envelope), site_and_tenant(envelope))
 }
 
+/// A shard's mail of all tenants for a site, in a tier.
+pub(crate) fn retry_of_site(tier: Tier, shard: ShardId, site: &SiteName) -> String {
+    format!("retry.{tier}.{}.{shard}.{}.*", shard.class.letter(), escape_token(site.as_str()))
+}
+
 pub(crate) fn all_ready(shard: ShardId) -> String {
     format!("ready.{shard}.>")
 }

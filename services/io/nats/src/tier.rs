@@ -104,10 +104,35 @@ impl Spool {
         Ok(depths.into_iter().map(depth).collect())
     }
 
+    /// How much of a shard's mail for a site lies in the tiers, by tenant and tier: five questions that cost by the tenants
+    /// found.
+    ///
+    /// # Errors
+    /// [`LookError`].
+    pub async fn tier_depths(
+        &self,
+        shard: ShardId,
+        site: &SiteName,
+    ) -> Result<Vec<(TenantId, [u64; Tier::ALL.len()])>, LookError> {
+        let mut depths = std::collections::BTreeMap::<TenantId, [u64; Tier::ALL.len()]>::new();
+        for tier in Tier::ALL {
+            let filter = subject::retry_of_site(tier, shard, site);
+            for (subject, count) in self.subjects_like(StreamName::Retry(tier), &filter).await? {
+                let Some((_, tenant)) = subject::parse_site_and_tenant(&subject) else { continue };
+                depths.entry(tenant).or_default()[tier.index()] += count;
+            }
+        }
+        Ok(depths.into_iter().collect())
+    }
+
     async fn subjects(&self, name: StreamName) -> Result<Vec<(String, u64)>, LookError> {
+        self.subjects_like(name, ">").await
+    }
+
+    async fn subjects_like(&self, name: StreamName, filter: &str) -> Result<Vec<(String, u64)>, LookError> {
         let failed = |why: String| LookError { stream: name.to_string(), why };
         let stream = self.context().get_stream_no_info(name.to_string()).await.map_err(|e| failed(e.to_string()))?;
-        let subjects = stream.info_with_subjects(">").await.map_err(|e| failed(e.to_string()))?;
+        let subjects = stream.info_with_subjects(filter).await.map_err(|e| failed(e.to_string()))?;
         let counted = subjects.map_ok(|(subject, count)| (subject, u64::try_from(count).unwrap_or(u64::MAX)));
         counted.try_collect().await.map_err(|error| failed(error.to_string()))
     }

@@ -23,6 +23,9 @@ mod pull;
 #[path = "nats/tiers.rs"]
 mod tiers;
 
+#[path = "nats/shard_state.rs"]
+mod shard_state;
+
 #[path = "nats/intake.rs"]
 mod intake;
 

@@ -5,14 +5,20 @@ use postrider_model::WaitReason;
 
 use super::bodies::Body;
 use super::index::{Held, Room, Stage};
+use super::jams::ShardJams;
+use super::lane::Lane;
 use super::{Action, Dispatcher, Entry, Ticket};
 use crate::retry;
+
+/// While READY is long, a tenant has in the index what its site drains within so many seconds.
+const SOON_SECS: u64 = 5;
 
 impl Dispatcher {
     /// An envelope was pulled.
     pub(super) fn arrived(&mut self, entry: Entry) {
         let ticket = entry.ticket;
         let room = self.index.room_for(&entry, &self.config);
+        self.jams.arrived(entry.shard, &entry.site, &entry.tenant, self.now);
         if room == Room::Closed || self.index.holds(&entry) {
             self.actions.push_back(Action::HandBack(ticket));
             return;
@@ -73,6 +79,7 @@ impl Dispatcher {
         let guess = lane.pace.guess_for(before, now);
         let crowded = match room {
             Room::Full | Room::Closed => true,
+            _ if self.holds_up_others(&held.entry, lane) => true,
             Room::Crowded => guess.map_or(!lane.pace.is_young(now), |guess| guess > index_wait / 2),
             Room::Free => false,
         };
@@ -82,5 +89,16 @@ impl Dispatcher {
             None if crowded => self.move_to_tier(ticket, WaitReason::Overflow, now),
             None => false,
         }
+    }
+
+    /// Whether READY takes long to come through, and this one has its share of the index already: it makes room for
+    /// others that may stand behind it.
+    fn holds_up_others(&self, entry: &Entry, lane: &Lane) -> bool {
+        if !self.jams.of(entry.shard).is_some_and(ShardJams::is_long) {
+            return false;
+        }
+        let soon = lane.pace.per_minute(self.now).unwrap_or(0) / (60 / SOON_SECS);
+        let most = usize::try_from(soon).unwrap_or(usize::MAX).max(self.config.shard_capacity / 100);
+        self.index.crowd(entry.shard, &entry.site, &entry.tenant) > most.min(self.config.tenant_site_capacity)
     }
 }

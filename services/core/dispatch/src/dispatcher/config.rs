@@ -29,6 +29,8 @@ pub struct DispatcherConfig {
     pub read_ahead: usize,
     /// Envelopes on their way from the index to tiers at the same time.
     pub moves_at_once: usize,
+    /// From so many moves of a site's, or a tenant's mail there, within some seconds on, others are told to send it to tiers.
+    pub jam_from: usize,
     /// How long an exchange is left alone after its first failure in a row; doubles with each.
     pub first_closure: Duration,
     /// The longest it is left alone.
@@ -53,6 +55,7 @@ impl Default for DispatcherConfig {
             quantum: 100,
             read_ahead: 8,
             moves_at_once: 500,
+            jam_from: 200,
             first_closure: Duration::from_secs(60),
             longest_closure: Duration::from_secs(30 * 60),
             first_suspension: Duration::from_secs(5),

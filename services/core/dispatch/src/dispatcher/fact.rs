@@ -1,6 +1,6 @@
 //! What the shell tells the dispatcher.
 
-use postrider_model::{Reply, ShardId, Timestamp, WaitReason};
+use postrider_model::{Reply, ShardId, SiteName, TenantId, Timestamp, WaitReason};
 
 use super::{Conversation, Entry, RequestId, Ticket};
 use crate::limits::Permit;
@@ -15,6 +15,23 @@ pub enum Fact {
     ShardReleasing(ShardId),
     /// The shard is no longer ours: all of it is forgotten at once. Conversations that carry something of it are closed.
     ShardLost(ShardId),
+    /// So many envelopes of the shard are in READY and have not been pulled, as of the last pull.
+    Pending {
+        /// The shard.
+        shard: ShardId,
+        /// How many.
+        count: u64,
+    },
+    /// So much of a shard's mail for a site lies in tiers, by tenant and tier: an answer to
+    /// [`Dispatcher::jammed_sites`](super::Dispatcher::jammed_sites).
+    Deep {
+        /// The shard.
+        shard: ShardId,
+        /// The site.
+        site: SiteName,
+        /// How much, in the order of [`Tier::ALL`](postrider_model::Tier::ALL).
+        depths: Vec<(TenantId, [u64; 5])>,
+    },
     /// An envelope was pulled. One whose id is already held comes back by `HandBack`, as one of a shard that is not taken.
     Arrived(Entry),
     /// Yes, to an `Acquire` or a `Renew`.

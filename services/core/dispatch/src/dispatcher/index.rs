@@ -157,6 +157,17 @@ impl Index {
         if late || crowd >= config.tenant_site_capacity { Room::Crowded } else { Room::Free }
     }
 
+    /// Envelopes of a shard that are no newcomers.
+    pub(super) fn returned(&self, shard: ShardId) -> usize {
+        self.shards.get(&shard).map_or(0, |shard| shard.returned)
+    }
+
+    /// Envelopes of one tenant for one site in a shard.
+    pub(super) fn crowd(&self, shard: ShardId, site: &SiteName, tenant: &TenantId) -> usize {
+        let crowd = (site.clone(), tenant.clone());
+        self.shards.get(&shard).and_then(|shard| shard.crowds.get(&crowd)).copied().unwrap_or(0)
+    }
+
     /// All envelopes, in no order.
     pub(super) fn all(&self) -> impl Iterator<Item = &Held> {
         self.entries.values()

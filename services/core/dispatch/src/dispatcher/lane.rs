@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use postrider_model::{Class, TenantId, TenantWeight, Timestamp, WaitReason};
+use postrider_model::{Class, SiteName, TenantId, TenantWeight, Timestamp, WaitReason};
 
 use super::conversation::{Talk, TalkStage};
 use super::pace::Pace;
@@ -143,7 +143,7 @@ impl Lane {
 }
 
 /// A limit owner's "not now".
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) until: Timestamp,
     pub(super) reason: WaitReason,
@@ -236,6 +236,15 @@ impl Lanes {
 
     pub(super) fn source_mut(&mut self, source: &Source) -> Option<&mut SourceState> {
         self.sources.get_mut(source)
+    }
+
+    /// The lanes to a site, from whatever source.
+    pub(super) fn of_site(&self, site: &SiteName) -> impl Iterator<Item = LaneId> {
+        let paths = self.sources.keys().filter_map(move |source| {
+            let path = Path { source: source.clone(), site: site.clone() };
+            self.paths.get(self.path_ids.get(&path)?)
+        });
+        paths.flat_map(|path| path.lanes.values().copied())
     }
 
     /// Until when a source is left alone.

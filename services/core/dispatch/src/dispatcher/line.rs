@@ -153,6 +153,7 @@ impl Dispatcher {
     pub(super) fn lose_shard(&mut self, shard: ShardId) {
         let mut carrying = Vec::new();
         let lost = self.index.lose_shard(shard);
+        self.jams.lose_shard(shard);
         for &ticket in &lost {
             if let Some(held) = self.remove(ticket)
                 && let Stage::InFlight(conversation) = held.stage

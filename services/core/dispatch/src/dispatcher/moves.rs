@@ -163,6 +163,9 @@ impl Dispatcher {
         let until = self.now.after(self.config.tier_delays.of(tier));
         let Some(held) = self.index.get(ticket) else { return };
         let entry = &held.entry;
+        if reason != WaitReason::NotBefore {
+            self.jams.moved(entry.shard, &entry.site, &entry.tenant, self.now);
+        }
         let next = Move::Tier {
             tier,
             reason,

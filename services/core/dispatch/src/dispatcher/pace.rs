@@ -72,6 +72,13 @@ impl Pace {
         (served > 0).then(|| time_for(cost, busy.max(Duration::from_millis(100)), served))
     }
 
+    /// Recipients a minute, if anything has been served.
+    pub(super) fn per_minute(&self, now: Timestamp) -> Option<u64> {
+        let (busy, served) = self.total(now);
+        let millis = u64::try_from(busy.as_millis()).unwrap_or(u64::MAX).max(100);
+        (served > 0).then(|| (served.saturating_mul(60_000) / millis).max(1))
+    }
+
     /// Whether it is too early to wonder that nothing has been served.
     pub(super) fn is_young(&self, now: Timestamp) -> bool {
         let (busy, served) = self.total(now);

@@ -8,6 +8,8 @@ mod conversations;
 
 mod waiting;
 
+mod jams;
+
 mod outcomes;
 
 mod bodies;

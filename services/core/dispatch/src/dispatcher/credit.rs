@@ -1,0 +1,218 @@
+//! What others are told of this process's shards, and how much promoters may bring back: for a site that was closed a few
+//! at first, then what it drains within a minute. The rest hears when its turn may come.
+
+use std::time::Duration;
+
+use postrider_model::{ShardId, SiteName, TenantId, Timestamp, WaitReason};
+
+use super::Dispatcher;
+use super::jams::{ShardJams, SiteJam, TenantJam};
+use super::lane::Wait;
+use crate::shard_state::{Credit, CreditLine, Jam, ShardState};
+
+/// Of a site that is being tried so many are let in.
+const PROBES: u64 = 10;
+
+/// So many are always let in of a tenant at an open site: below that there is nothing to pace.
+const FIRST: u64 = 100;
+
+/// What a site is taken to drain in a minute if nothing is known.
+const PRESUMED: u64 = 6_000;
+
+/// A jam that would be over within this is none any more.
+const OVER: Duration = Duration::from_secs(10);
+
+/// Jams of one shard that others are told of, the deepest first.
+const TOLD: usize = 64;
+
+/// How a site stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Closed(Wait),
+    /// It was closed, may be tried again, and has not answered yet.
+    Probing,
+    Open,
+}
+
+impl Dispatcher {
+    /// What others should know of a shard.
+    pub fn shard_state(&mut self, shard: ShardId, now: Timestamp) -> ShardState {
+        self.jams.sweep(shard, now);
+        let mut jams = Vec::new();
+        let Some(known) = self.jams.of(shard) else { return ShardState::default() };
+        let (busy, sites): (bool, Vec<SiteName>) = (self.is_busy(shard), known.sites.keys().cloned().collect());
+        for site in sites {
+            self.tell_of(shard, &site, now, &mut jams);
+        }
+        jams.sort_by(|(deep, one), (other_deep, other)| {
+            other_deep.cmp(deep).then_with(|| (&one.site, &one.tenant).cmp(&(&other.site, &other.tenant)))
+        });
+        jams.truncate(TOLD);
+        let jams: Vec<Jam> = jams.into_iter().map(|(_, jam)| jam).collect();
+        ShardState { asks_for_credit: busy || !jams.is_empty(), jams }
+    }
+
+    /// Sites of a shard of whose mail it matters how much lies in tiers.
+    pub fn jammed_sites(&self, shard: ShardId, now: Timestamp) -> Vec<SiteName> {
+        let Some(known) = self.jams.of(shard) else { return Vec::new() };
+        let least = self.jam_from() / 2;
+        let matters = |(site, jam): (&SiteName, &SiteJam)| {
+            let told = jam.told || jam.tenants.values().any(|tenant| tenant.told);
+            (told || jam.sum(|tenant| tenant.moved(now).max(tenant.deep(None))) >= least).then(|| site.clone())
+        };
+        known.sites.iter().filter_map(matters).collect()
+    }
+
+    fn jam_from(&self) -> u64 {
+        u64::try_from(self.config.jam_from.max(1)).unwrap_or(u64::MAX)
+    }
+
+    /// More than half of the room for what comes back is taken.
+    fn is_busy(&self, shard: ShardId) -> bool {
+        let half = u64::try_from(self.config.shard_capacity / 2).unwrap_or(u64::MAX);
+        let pending = self.jams.of(shard).map_or(0, ShardJams::pending);
+        pending + self.returned(shard) > half
+    }
+
+    fn returned(&self, shard: ShardId) -> u64 {
+        u64::try_from(self.index.returned(shard)).unwrap_or(u64::MAX)
+    }
+
+    fn crowd(&self, shard: ShardId, site: &SiteName, tenant: &TenantId) -> u64 {
+        u64::try_from(self.index.crowd(shard, site, tenant)).unwrap_or(u64::MAX)
+    }
+
+    fn tell_of(&mut self, shard: ShardId, site: &SiteName, now: Timestamp, into: &mut Vec<(u64, Jam)>) {
+        let standing = self.standing(shard, site, now);
+        let jam_from = self.jam_from();
+        let per_minute = self.per_minute(shard, site, now);
+        let Some(known) = self.jams.of(shard).and_then(|shard| shard.sites.get(site)) else { return };
+        let all = known.sum(|tenant| tenant.moved(now).max(tenant.deep(None)));
+        let deep = known.sum(|tenant| tenant.deep(None));
+        let closed = standing != Standing::Open && (known.told || all >= jam_from) && all > 0;
+        let mut tenants = Vec::new();
+        for (tenant, jam) in &known.tenants {
+            let waits = jam.deep(None) + self.crowd(shard, site, tenant);
+            let turn_in = time_for(waits, per_minute);
+            let moved = jam.moved(now) >= jam_from;
+            let goes_on = (jam.told || jam.deep(None) >= jam_from) && turn_in > OVER && jam.deep(None) > 0;
+            let tells = !closed && (moved || goes_on);
+            tenants.push((tenant.clone(), tells, waits, turn_in));
+        }
+        let Some(known) = self.jams.of_mut(shard).and_then(|shard| shard.sites.get_mut(site)) else { return };
+        known.told = closed;
+        for (tenant, tells, waits, turn_in) in tenants {
+            if let Some(jam) = known.tenants.get_mut(&tenant) {
+                jam.told = tells;
+            }
+            if tells {
+                let jam = Jam {
+                    site: site.clone(),
+                    tenant: Some(tenant),
+                    reason: WaitReason::Overflow,
+                    turn_in,
+                    probing: false,
+                };
+                into.push((waits, jam));
+            }
+        }
+        if closed {
+            let (reason, opens_in) = match standing {
+                Standing::Closed(wait) => (wait.reason, wait.until.since(now)),
+                Standing::Probing | Standing::Open => (WaitReason::SiteClosed, Duration::ZERO),
+            };
+            let turn_in = time_for(deep, self.site_per_minute(site, now)).max(opens_in);
+            let probing = standing == Standing::Probing;
+            into.push((all, Jam { site: site.clone(), tenant: None, reason, turn_in, probing }));
+        }
+    }
+
+    /// Answers a promoter: how much of each line may come.
+    pub fn credit(&mut self, shard: ShardId, lines: &[CreditLine], now: Timestamp) -> Vec<Credit> {
+        let room = u64::try_from(self.config.shard_capacity - self.config.shard_capacity / 4).unwrap_or(u64::MAX);
+        let known = self.jams.of(shard);
+        let on_the_way: u64 = known.map_or(0, |known| {
+            let outstanding = known.sites.values().map(|site| site.sum(|tenant| tenant.outstanding(now)));
+            known.pending() + outstanding.sum::<u64>()
+        });
+        let mut left = room.saturating_sub(self.returned(shard) + on_the_way);
+        lines.iter().map(|line| self.credit_for(shard, line, &mut left, now)).collect()
+    }
+
+    fn credit_for(&mut self, shard: ShardId, line: &CreditLine, left: &mut u64, now: Timestamp) -> Credit {
+        let count = u64::from(line.count);
+        let standing = self.standing(shard, &line.site, now);
+        let per_minute = self.per_minute(shard, &line.site, now);
+        let crowd = self.crowd(shard, &line.site, &line.tenant);
+        let cap = u64::try_from(self.config.tenant_site_capacity / 2).unwrap_or(u64::MAX).max(1);
+        let jam = self.jams.of(shard).and_then(|shard| shard.sites.get(&line.site));
+        let own = jam.and_then(|site| site.tenants.get(&line.tenant));
+        let outstanding = own.map_or(0, |jam| jam.outstanding(now));
+        let before = own.map_or(0, |jam| jam.deep(Some(line.from))) + crowd;
+        let wanted = match standing {
+            Standing::Closed(_) => 0,
+            Standing::Probing => {
+                let all = jam.map_or(0, |site| {
+                    let of = |tenant| self.crowd(shard, &line.site, tenant);
+                    site.tenants.iter().map(|(tenant, jam)| of(tenant) + jam.outstanding(now)).sum()
+                });
+                PROBES.saturating_sub(all)
+            }
+            Standing::Open => per_minute.max(FIRST).min(cap).saturating_sub(crowd + outstanding),
+        };
+        let granted = count.min(wanted).min(*left);
+        *left -= granted;
+        if let Some(known) = self.jams.of_mut(shard).filter(|_| granted > 0)
+            && let Some(jam) = known.sites.get_mut(&line.site)
+        {
+            jam.tenants.entry(line.tenant.clone()).or_default().grant(granted, now);
+        }
+        let opens_in = match standing {
+            Standing::Closed(wait) => wait.until.since(now),
+            Standing::Probing | Standing::Open => Duration::ZERO,
+        };
+        let turn_in = time_for(before, per_minute).max(opens_in);
+        Credit { granted: u32::try_from(granted).unwrap_or(u32::MAX), turn_in }
+    }
+
+    /// How a site stands for a shard's class, all its lanes in this process taken together.
+    fn standing(&self, shard: ShardId, site: &SiteName, now: Timestamp) -> Standing {
+        let mut opens: Option<Wait> = None;
+        let mut tried = false;
+        for id in self.lanes.of_site(site) {
+            let Some(lane) = self.lanes.lane(id) else { continue };
+            match self.blocks(id, shard.class, now).max_by_key(|wait| wait.until) {
+                Some(wait) => opens = opens.filter(|first| first.until <= wait.until).or(Some(wait)),
+                None if lane.failures > 0 && lane.established == 0 => tried = true,
+                None => return Standing::Open,
+            }
+        }
+        match (tried, opens) {
+            (true, _) => Standing::Probing,
+            (false, Some(wait)) => Standing::Closed(wait),
+            (false, None) => Standing::Open,
+        }
+    }
+
+    /// What a site drains in a minute.
+    fn site_per_minute(&self, site: &SiteName, now: Timestamp) -> u64 {
+        let speeds = self.lanes.of_site(site).filter_map(|id| self.lanes.lane(id)?.pace.per_minute(now));
+        match speeds.sum::<u64>() {
+            0 => PRESUMED,
+            speed => speed,
+        }
+    }
+
+    /// What it drains of one tenant in a minute, if all that have mail waiting get the same.
+    fn per_minute(&self, shard: ShardId, site: &SiteName, now: Timestamp) -> u64 {
+        let known = self.jams.of(shard).and_then(|shard| shard.sites.get(site));
+        let waits = |tenant: &&TenantJam| tenant.told || tenant.deep(None) > 0;
+        let tenants = known.map_or(0, |site| site.tenants.values().filter(waits).count());
+        let tenants = u64::try_from(tenants).unwrap_or(u64::MAX).max(1);
+        (self.site_per_minute(site, now) / tenants).max(1)
+    }
+}
+
+fn time_for(count: u64, per_minute: u64) -> Duration {
+    Duration::from_millis(count.saturating_mul(60_000) / per_minute.max(1))
+}

@@ -1,0 +1,250 @@
+//! What each shard has lately moved to tiers, what lies there, and how long its READY is: the memory behind the state that
+//! others read. Only counts; what follows from it is decided in `credit`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use postrider_model::{ShardId, SiteName, TenantId, Tier, Timestamp};
+
+/// Moves are counted over one to two of these.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// A site of which nothing was moved for so long, and nothing lies in tiers, is forgotten.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// Sites of one shard that are remembered: the others go by READY, and lose nothing but time.
+const TRACKED: usize = 2_000;
+
+/// Credit that was given out and has not been used after this long never will be.
+const CREDIT_LIVES: Duration = Duration::from_secs(5);
+
+/// READY is long if it takes longer than this to come through, ...
+const LONG: Duration = Duration::from_secs(4);
+/// ... and holds more than this; ...
+const MANY: u64 = 1_000;
+/// ... and it is that until it holds no more than this.
+const FEW: u64 = 500;
+
+/// A number of things lately.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    since: Timestamp,
+    now: u64,
+    before: u64,
+}
+
+impl Recent {
+    fn add(&mut self, count: u64, now: Timestamp) {
+        self.turn(now);
+        self.now += count;
+    }
+
+    fn turn(&mut self, now: Timestamp) {
+        let age = now.since(self.since);
+        if age >= WINDOW {
+            self.before = if age < WINDOW * 2 { self.now } else { 0 };
+            self.now = 0;
+            self.since = now;
+        }
+    }
+
+    fn count(mut self, now: Timestamp) -> u64 {
+        self.turn(now);
+        self.now + self.before
+    }
+
+    /// In a second.
+    fn rate(mut self, now: Timestamp) -> u64 {
+        self.turn(now);
+        let over = now.since(self.since) + if self.before > 0 { WINDOW } else { Duration::ZERO };
+        (self.now + self.before) * 1_000 / u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(1_000)
+    }
+}
+
+/// One tenant's mail for one site.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TenantJam {
+    moved: Recent,
+    /// What lies in each tier, as of the last look.
+    deep: [u64; 5],
+    outstanding: u64,
+    granted: Timestamp,
+    /// Others were told of it.
+    pub(super) told: bool,
+}
+
+impl TenantJam {
+    /// Envelopes moved to tiers lately.
+    pub(super) fn moved(&self, now: Timestamp) -> u64 {
+        self.moved.count(now)
+    }
+
+    /// Envelopes in tiers shorter than this; in all of them if there is none.
+    pub(super) fn deep(&self, below: Option<Tier>) -> u64 {
+        self.deep.iter().take(below.map_or(self.deep.len(), Tier::index)).sum()
+    }
+
+    /// Credit that is given out and not used yet.
+    pub(super) fn outstanding(&self, now: Timestamp) -> u64 {
+        if now.since(self.granted) > CREDIT_LIVES { 0 } else { self.outstanding }
+    }
+
+    pub(super) fn grant(&mut self, count: u64, now: Timestamp) {
+        self.outstanding = self.outstanding(now) + count;
+        self.granted = now;
+    }
+}
+
+/// Mail for one site.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SiteJam {
+    pub(super) tenants: BTreeMap<TenantId, TenantJam>,
+    last: Timestamp,
+    /// Others were told of it as a whole.
+    pub(super) told: bool,
+}
+
+impl SiteJam {
+    pub(super) fn sum(&self, count: impl Fn(&TenantJam) -> u64) -> u64 {
+        self.tenants.values().map(count).sum()
+    }
+}
+
+/// One shard.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ShardJams {
+    pub(super) sites: HashMap<SiteName, SiteJam>,
+    pending: u64,
+    taken: Recent,
+    long: bool,
+}
+
+impl ShardJams {
+    /// Envelopes in READY that have not been pulled, as of the last pull.
+    pub(super) fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// Whether mail at the end of READY waits for long.
+    pub(super) fn is_long(&self) -> bool {
+        self.long
+    }
+
+    fn judge(&mut self, now: Timestamp) {
+        let through = self.taken.rate(now).max(1).saturating_mul(LONG.as_secs());
+        self.long = if self.long { self.pending > FEW } else { self.pending > MANY.max(through) };
+    }
+}
+
+/// All shards of this process.
+#[derive(Debug, Default)]
+pub(super) struct Jams {
+    shards: HashMap<ShardId, ShardJams>,
+}
+
+impl Jams {
+    pub(super) fn of(&self, shard: ShardId) -> Option<&ShardJams> {
+        self.shards.get(&shard)
+    }
+
+    pub(super) fn of_mut(&mut self, shard: ShardId) -> Option<&mut ShardJams> {
+        self.shards.get_mut(&shard)
+    }
+
+    pub(super) fn take_shard(&mut self, shard: ShardId) {
+        self.shards.insert(shard, ShardJams::default());
+    }
+
+    pub(super) fn lose_shard(&mut self, shard: ShardId) {
+        self.shards.remove(&shard);
+    }
+
+    /// So many are left in READY.
+    pub(super) fn pending(&mut self, shard: ShardId, count: u64, now: Timestamp) {
+        if let Some(shard) = self.shards.get_mut(&shard) {
+            shard.pending = count;
+            shard.judge(now);
+        }
+    }
+
+    /// One came out of READY.
+    pub(super) fn arrived(&mut self, shard: ShardId, site: &SiteName, tenant: &TenantId, now: Timestamp) {
+        let Some(shard) = self.shards.get_mut(&shard) else { return };
+        shard.taken.add(1, now);
+        if let Some(jam) = shard.sites.get_mut(site).and_then(|site| site.tenants.get_mut(tenant)) {
+            jam.outstanding = jam.outstanding.saturating_sub(1);
+        }
+    }
+
+    /// One was moved to a tier, for no reason of its own.
+    pub(super) fn moved(&mut self, shard: ShardId, site: &SiteName, tenant: &TenantId, now: Timestamp) {
+        let Some(shard) = self.shards.get_mut(&shard) else { return };
+        if shard.sites.len() >= TRACKED && !shard.sites.contains_key(site) {
+            return;
+        }
+        let site = shard.sites.entry(site.clone()).or_default();
+        site.last = now;
+        site.tenants.entry(tenant.clone()).or_default().moved.add(1, now);
+    }
+
+    /// So much of a site lies in the tiers.
+    pub(super) fn deep(&mut self, shard: ShardId, site: &SiteName, depths: Vec<(TenantId, [u64; 5])>, now: Timestamp) {
+        let Some(site) = self.shards.get_mut(&shard).and_then(|shard| shard.sites.get_mut(site)) else { return };
+        for jam in site.tenants.values_mut() {
+            jam.deep = [0; 5];
+        }
+        for (tenant, deep) in depths {
+            site.tenants.entry(tenant).or_default().deep = deep;
+        }
+        site.tenants.retain(|_, jam| jam.told || jam.deep(None) > 0 || jam.moved(now) > 0);
+    }
+
+    /// Forgets what is over.
+    pub(super) fn sweep(&mut self, shard: ShardId, now: Timestamp) {
+        if let Some(shard) = self.shards.get_mut(&shard) {
+            let is_over =
+                |site: &SiteJam| !site.told && now.since(site.last) > KEPT && site.sum(|jam| jam.deep(None)) == 0;
+            shard.sites.retain(|_, site| !is_over(site));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId { class: postrider_model::Class::Bulk, index: 0 };
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(1_000_000 + millis)
+    }
+
+    #[test]
+    fn ready_is_long_if_it_takes_seconds_to_come_through_until_it_is_nearly_empty() {
+        let (mut jams, site, tenant) = (Jams::default(), "google".parse().unwrap(), "acme".parse().unwrap());
+        jams.take_shard(SHARD);
+        for n in 0..10_000 {
+            jams.arrived(SHARD, &site, &tenant, at(n));
+        }
+        let mut long = |pending| {
+            jams.pending(SHARD, pending, at(10_000));
+            jams.of(SHARD).unwrap().is_long()
+        };
+        assert_eq!([long(3_900), long(4_100), long(600), long(500)], [false, true, true, false]);
+    }
+
+    #[test]
+    fn what_was_moved_long_ago_does_not_count() {
+        let mut recent = Recent::default();
+        recent.add(5, at(0));
+        assert_eq!([at(9_000), at(11_000), at(31_000)].map(|now| recent.count(now)), [5, 5, 0]);
+    }
+
+    #[test]
+    fn credit_that_is_not_used_comes_back() {
+        let mut jam = TenantJam::default();
+        jam.grant(10, at(0));
+        jam.grant(5, at(4_000));
+        assert_eq!([jam.outstanding(at(8_000)), jam.outstanding(at(10_000))], [15, 0]);
+    }
+}
