@@ -48,6 +48,18 @@ pub fn held(nats: SocketAddr) -> Result<BTreeMap<String, u64>> {
     })
 }
 
+/// How many messages a stream has ever taken.
+///
+/// # Errors
+/// If it cannot be asked.
+pub fn stored(nats: SocketAddr, stream: &str) -> Result<u64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let context = jetstream::new(async_nats::connect(format!("nats://{nats}")).await?);
+        Ok(context.get_stream(stream).await?.cached_info().state.last_sequence)
+    })
+}
+
 async fn left(context: &jetstream::Context) -> Result<Vec<String>> {
     use futures_util::TryStreamExt;
     let streams: Vec<_> = context.streams().try_collect().await?;

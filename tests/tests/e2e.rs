@@ -14,6 +14,8 @@ mod e2e {
 
     mod deferred_then_delivered;
 
+    mod backlog;
+
     mod bounced;
 
     mod receiver_misbehaves;

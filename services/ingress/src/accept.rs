@@ -223,7 +223,10 @@ async fn publish(shared: &Shared, draft: &Draft<'_>, plans: &[PartPlan], message
             };
             let packet = Packet::new(envelope, body);
             let published = match tier {
-                Some(tier) => spool.copy_to_tier(&packet, tier).await,
+                Some(tier) => {
+                    shared.metrics.delayed(packet.envelope().class);
+                    spool.copy_to_tier(&packet, tier).await
+                }
                 None => spool.publish_ready(&packet).await,
             };
             // Only then is it certain that no envelope needs the body.

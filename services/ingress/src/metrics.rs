@@ -14,6 +14,7 @@ pub struct Metrics {
     accepted: IntCounterVec,
     recipients: IntCounterVec,
     bytes: IntCounterVec,
+    delayed: IntCounterVec,
     refused: IntCounterVec,
     sessions: IntCounterVec,
     connections: IntGaugeVec,
@@ -80,6 +81,11 @@ impl Metrics {
             )?,
             recipients: counters("postrider_accepted_recipients_total", "Their recipients.", &["class"])?,
             bytes: counters("postrider_accepted_bytes_total", "Their bytes.", &["class"])?,
+            delayed: counters(
+                "postrider_ingress_delayed_messages_total",
+                "Messages that went straight to a tier because they would only have waited.",
+                &["class"],
+            )?,
             refused,
             sessions: counters("postrider_ingress_sessions_total", "Sessions begun.", &["listener"])?,
             connections,
@@ -106,6 +112,11 @@ impl Metrics {
         self.accepted.with_label_values(&[class.as_str(), listener]).inc();
         self.recipients.with_label_values(&[class.as_str()]).inc_by(u64::try_from(recipients).unwrap_or(u64::MAX));
         self.bytes.with_label_values(&[class.as_str()]).inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// A message went straight to a tier.
+    pub fn delayed(&self, class: Class) {
+        self.delayed.with_label_values(&[class.as_str()]).inc();
     }
 
     /// Something was refused.
