@@ -70,7 +70,7 @@ pub(crate) fn compress(bytes: &Bytes) -> Option<Bytes> {
         return None;
     }
     let level = if bytes.len() <= CHUNK { 3 } else { 1 };
-    let frame = zstd::bulk::compress(bytes, level).ok()?;
+    let frame = zstd_context::compress(bytes, level)?;
     (frame.len() < bytes.len() - bytes.len() / 8).then(|| frame.into())
 }
 
@@ -83,8 +83,37 @@ pub(crate) fn decompress(frame: &Bytes, largest: usize) -> Result<Bytes, BodyErr
     if claimed > largest {
         return Err(BodyError::Damaged(format!("it would unfold to {claimed} bytes, more than {largest}")));
     }
-    let bytes = zstd::bulk::decompress(frame, claimed).map_err(|e| BodyError::Damaged(e.to_string()))?;
+    let bytes = zstd_context::decompress(frame, claimed).map_err(|e| BodyError::Damaged(e.to_string()))?;
     Ok(bytes.into())
+}
+
+/// zstd's working memory, kept from message to message: making it anew costs as much as a small message itself.
+mod zstd_context {
+    use std::cell::RefCell;
+    use std::io;
+
+    use zstd::bulk::{Compressor, Decompressor};
+
+    thread_local! {
+        static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
+        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn compress(bytes: &[u8], level: i32) -> Option<Vec<u8>> {
+        COMPRESSOR.with_borrow_mut(|kept| {
+            if kept.as_ref().is_none_or(|(of, _)| *of != level) {
+                *kept = Some((level, Compressor::new(level).ok()?));
+            }
+            kept.as_mut()?.1.compress(bytes).ok()
+        })
+    }
+
+    pub(super) fn decompress(frame: &[u8], size: usize) -> io::Result<Vec<u8>> {
+        DECOMPRESSOR.with_borrow_mut(|kept| match kept {
+            Some(decompressor) => decompressor.decompress(frame, size),
+            None => kept.insert(Decompressor::new()?).decompress(frame, size),
+        })
+    }
 }
 
 /// The message of an inline body.
