@@ -93,7 +93,11 @@ impl SiteResolver {
         if let Some(route) = snapshot.route(domain) {
             return by_route(domain, route);
         }
-        self.look_up(domain).await
+        if let Some(known) = self.known.get(domain).await {
+            return known.resolved;
+        }
+        // Large and rare: on the heap, so that whoever finds the answer known does not carry its room about.
+        Box::pin(self.look_up(domain)).await
     }
 
     /// What a domain resolves to, if that is known or found within `limit`; the lookup goes on for the next who asks.
