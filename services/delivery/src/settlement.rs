@@ -55,7 +55,7 @@ impl Settlements {
                 break;
             }
             let work = async {
-                let work = self.perform(&settle, step, &handle, &mut packet);
+                let work = std::pin::pin!(self.perform(&settle, step, &handle, &mut packet));
                 match step {
                     // The journal looks at the fence itself, and what it was given it writes once.
                     SettleStep::Record => work.await,
@@ -197,7 +197,8 @@ impl Settlements {
             };
             self.pause().await?;
         }
-        self.settle(settle, handle, packet).await
+        // On the heap: the task of a settle is moved about before it runs, and there is one for every message.
+        Box::pin(self.settle(settle, handle, packet)).await
     }
 
     async fn record(&self, settle: &Settle) -> bool {
