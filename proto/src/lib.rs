@@ -60,6 +60,9 @@ pub use convert::{ConvertError, class, message_id, wire_class, wire_message_id};
 mod packet;
 pub use packet::{Packet, READER, decode_intake, encode_intake};
 
+mod outline;
+pub use outline::Outline;
+
 mod record;
 
 mod configuration;

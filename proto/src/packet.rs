@@ -162,6 +162,15 @@ mod tests {
     }
 
     #[test]
+    fn an_outline_says_whose_it_is_and_who_waits() {
+        let outline = crate::Outline::decode(packet().encode()).unwrap();
+        let id = packet().id();
+        assert_eq!((outline.message, outline.part, outline.hop), (id.message, id.part, id.hop));
+        assert_eq!((outline.tenant.as_str(), outline.pending.as_slice()), ("acme", [1].as_slice()));
+        assert_eq!(crate::Outline::decode_intake(encode_intake(&[packet()])).unwrap(), [outline]);
+    }
+
+    #[test]
     fn fields_of_a_newer_writer_survive_a_hop() {
         let mut newer = packet().to_wire();
         let mut fixed = newer.fixed.to_vec();

@@ -7,6 +7,7 @@ use postrider_runtime::ClusterKey;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 
+use crate::audit::Auditor;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -17,6 +18,7 @@ pub(crate) struct Api {
     pub(crate) spool: Spool,
     pub(crate) key: ClusterKey,
     pub(crate) metrics: Metrics,
+    pub(crate) auditor: Auditor,
     /// Ends streams that would never end by themselves.
     pub(crate) closing: CancellationToken,
 }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -23,6 +24,17 @@ pub struct ControlConfig {
     /// The private key (PEM) of `certificate_file`.
     #[serde(default)]
     pub key_file: Option<PathBuf>,
+    /// How often one of the control processes audits by itself: accepted = ended + waiting. It reads everything that
+    /// waits. 0: never; `postrider audit` does it at any time. Default: 600.
+    #[serde(default = "default_audit")]
+    pub audit_every_secs: u64,
+}
+
+/// How often an audit is made that nobody asks for, unless the configuration says otherwise.
+pub const AUDIT_EVERY_SECS: u64 = 600;
+
+const fn default_audit() -> u64 {
+    AUDIT_EVERY_SECS
 }
 
 fn default_listen() -> SocketAddr {
@@ -30,6 +42,11 @@ fn default_listen() -> SocketAddr {
 }
 
 impl ControlConfig {
+    /// How often an audit is made that nobody asks for.
+    pub(crate) fn audit_every(&self) -> Option<Duration> {
+        (self.audit_every_secs > 0).then(|| Duration::from_secs(self.audit_every_secs))
+    }
+
     /// The certificate and key files, if TLS is on.
     pub(crate) fn tls_files(&self) -> Result<Option<(&Path, &Path)>, ControlError> {
         match (&self.certificate_file, &self.key_file) {
@@ -56,6 +73,7 @@ mod tests {
             token_file: "token".into(),
             certificate_file: None,
             key_file: None,
+            audit_every_secs: 0,
         }
     }
 

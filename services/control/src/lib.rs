@@ -2,7 +2,7 @@
 //! nothing between restarts; mail flows without it.
 
 mod config;
-pub use config::ControlConfig;
+pub use config::{AUDIT_EVERY_SECS, ControlConfig};
 
 mod service;
 pub use service::{BoundControl, Collaborators, Control, ControlError};
@@ -31,3 +31,5 @@ mod messages;
 
 mod events;
 mod flat;
+
+mod audit;

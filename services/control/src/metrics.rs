@@ -9,6 +9,8 @@ pub(crate) struct Metrics {
     requests: IntCounterVec,
     writes: IntCounterVec,
     lagging_members: IntGauge,
+    audit_difference: IntGauge,
+    audit_time: IntGauge,
 }
 
 impl Metrics {
@@ -25,10 +27,18 @@ impl Metrics {
             "postrider_control_lagging_members",
             "living members that had not reported the latest write when it was answered",
         )?;
+        let audit_difference = IntGauge::new(
+            "postrider_audit_difference_recipients",
+            "recipients by which accepted is not ended plus waiting, at the last audit",
+        )?;
+        let audit_time =
+            IntGauge::new("postrider_audit_timestamp_seconds", "when the last audit ended; 0: there was none")?;
+        registry.register(Box::new(audit_difference.clone()))?;
+        registry.register(Box::new(audit_time.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(writes.clone()))?;
         registry.register(Box::new(lagging_members.clone()))?;
-        Ok(Self { requests, writes, lagging_members })
+        Ok(Self { requests, writes, lagging_members, audit_difference, audit_time })
     }
 
     pub(crate) fn request(&self, method: &str, code: Code) {
@@ -37,6 +47,11 @@ impl Metrics {
 
     pub(crate) fn write(&self, kind: &str, action: &str) {
         self.writes.with_label_values(&[kind, action]).inc();
+    }
+
+    pub(crate) fn audited(&self, difference: u64, at_secs: u64) {
+        self.audit_difference.set(i64::try_from(difference).unwrap_or(i64::MAX));
+        self.audit_time.set(i64::try_from(at_secs).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn lagging(&self, members: usize) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use postrider_nats::Spool;
 use postrider_proto::DESCRIPTORS;
+use postrider_proto::control::v1::audit_service_server::AuditServiceServer;
 use postrider_proto::control::v1::config_service_server::ConfigServiceServer;
 use postrider_proto::control::v1::credential_service_server::CredentialServiceServer;
 use postrider_proto::control::v1::domain_service_server::DomainServiceServer;
@@ -28,6 +29,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::ControlConfig;
 use crate::api::Api;
+use crate::audit::{self, Auditor};
 use crate::auth::Authentication;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -99,6 +101,9 @@ pub struct Control {
     ready: ReadinessFlag,
     spool: Spool,
     closing: CancellationToken,
+    auditor: Auditor,
+    audit_every: Option<Duration>,
+    metrics: Metrics,
 }
 
 /// The control service with its address, not yet answering.
@@ -126,18 +131,21 @@ impl Control {
         }
         let authentication = Authentication::load(&config.token_file, metrics.clone())?;
         let closing = CancellationToken::new();
+        let auditor = Auditor::new(&spool);
         let api = Api {
             store: Arc::new(Store::new(&spool, metrics.clone())),
             spool: spool.clone(),
             key: cluster_key,
-            metrics,
+            metrics: metrics.clone(),
+            auditor: auditor.clone(),
             closing: closing.clone(),
         };
         let (health, health_service) = tonic_health::server::health_reporter();
         // Health is for probes, which have no token.
         let router = services(server.add_service(health_service), &api, &authentication)?;
         let ready = readiness.flag("control");
-        Ok(Self { address: config.listen, router, health, ready, spool, closing })
+        let audit_every = config.audit_every();
+        Ok(Self { address: config.listen, router, health, ready, spool, closing, auditor, audit_every, metrics })
     }
 
     /// Binds the address of the configuration.
@@ -175,7 +183,8 @@ fn services(router: Router, api: &Api, authentication: &Authentication) -> Resul
         .add_service(authenticated!(ConfigServiceServer))
         .add_service(authenticated!(QueueServiceServer))
         .add_service(authenticated!(MessageServiceServer))
-        .add_service(authenticated!(EventServiceServer)))
+        .add_service(authenticated!(EventServiceServer))
+        .add_service(authenticated!(AuditServiceServer)))
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, ControlError> {
@@ -193,7 +202,14 @@ impl BoundControl {
     /// # Errors
     /// If the listener breaks down.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ControlError> {
-        let Control { router, health, ready, spool, closing, .. } = self.control;
+        let Control { router, health, ready, spool, closing, auditor, audit_every, metrics, .. } = self.control;
+        let counting = tokio::spawn({
+            let (auditor, closing) = (auditor.clone(), closing.clone());
+            async move { auditor.count(closing).await }
+        });
+        if let Some(every) = audit_every {
+            tokio::spawn(audit::check(auditor, spool.clone(), every, metrics, closing.clone()));
+        }
         tracing::info!(address = %self.address, "control serves");
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let serving = router.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
@@ -205,13 +221,14 @@ impl BoundControl {
             () = shutdown.cancelled() => None,
         };
         if let Some(ended) = ended {
+            closing.cancel();
             return Ok(ended?);
         }
         ready.unmet("shutting down");
         health.set_service_status("", ServingStatus::NotServing).await;
         closing.cancel();
-        match tokio::time::timeout(GRACE, serving).await {
-            Ok(ended) => Ok(ended?),
+        match tokio::time::timeout(GRACE, async { (serving.await, counting.await) }).await {
+            Ok((ended, _)) => Ok(ended?),
             Err(_) => {
                 tracing::warn!("calls were still under way and have been cut off");
                 Ok(())

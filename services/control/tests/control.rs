@@ -31,3 +31,6 @@ mod events;
 
 #[path = "control/messages.rs"]
 mod messages;
+
+#[path = "control/audit.rs"]
+mod audit;

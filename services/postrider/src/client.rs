@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+mod audit;
 pub mod config;
 mod connection;
 pub mod credential;
@@ -29,7 +30,7 @@ use output::Output;
 
 /// What the exit codes mean; for the help of every client command.
 pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 server unreachable, \
-5 token refused, 6 conflict (exists already, still in use, or changed meanwhile)";
+5 token refused, 6 conflict (exists already, still in use, or changed meanwhile), 7 audit: a difference";
 
 /// The client commands, each a noun with its verbs. Flatten it into the binary's own subcommands.
 #[derive(Debug, Subcommand)]
@@ -55,6 +56,8 @@ pub enum ClientCommand {
     /// Messages: the life of one, or those to an address
     #[command(after_help = EXIT_CODES)]
     Message(Noun<message::MessageVerb>),
+    /// Whether everything that was accepted has ended or waits, by tenant and hour
+    Audit(Plain<audit::AuditArgs>),
     /// Events: what happened to every recipient
     #[command(after_help = EXIT_CODES)]
     Event(Noun<event::EventVerb>),
@@ -80,6 +83,18 @@ pub struct Noun<V: Subcommand> {
     verb: V,
 }
 
+/// A command without verbs, with the options that every client command takes.
+#[derive(Debug, Args)]
+pub struct Plain<A: Args> {
+    #[command(flatten)]
+    connection: Connection,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Options of every command")]
+    output: Format,
+    #[command(flatten)]
+    arguments: A,
+}
+
 /// Runs a client command to its end; what failed has been said on standard error.
 pub async fn run(command: ClientCommand) -> ExitCode {
     let ended = match command {
@@ -90,6 +105,7 @@ pub async fn run(command: ClientCommand) -> ExitCode {
         ClientCommand::Config(noun) => with(noun, config::run).await,
         ClientCommand::Queue(noun) => with(noun, queue::run).await,
         ClientCommand::Message(noun) => with(noun, message::run).await,
+        ClientCommand::Audit(plain) => with_plain(plain, audit::run).await,
         ClientCommand::Event(noun) => with(noun, event::run).await,
     };
     match ended {
@@ -105,6 +121,15 @@ async fn with<V: Subcommand>(
     let session = noun.connection.open().await?;
     let place = session.place();
     run(noun.verb, session, Output::new(noun.output)).await.map_err(|failure| place.explain(failure))
+}
+
+async fn with_plain<A: Args>(
+    plain: Plain<A>,
+    run: impl AsyncFnOnce(A, Session, Output) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let session = plain.connection.open().await?;
+    let place = session.place();
+    run(plain.arguments, session, Output::new(plain.output)).await.map_err(|failure| place.explain(failure))
 }
 
 /// The end of a verb's help: examples, and what the exit codes mean.

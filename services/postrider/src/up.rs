@@ -249,6 +249,7 @@ impl Services {
                 token_file: store.file("token"),
                 certificate_file: None,
                 key_file: None,
+                audit_every_secs: postrider_control::AUDIT_EVERY_SECS,
             },
         };
         let with = postrider_control::Collaborators {

@@ -28,6 +28,7 @@ fn config(directory: &std::path::Path, listen: &str, token: &str) -> ControlConf
         token_file: directory.join("token"),
         certificate_file: None,
         key_file: None,
+        audit_every_secs: 0,
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use postrider_control::{Collaborators, Control, ControlConfig};
 use postrider_model::{MemberId, Snapshot, Timestamp};
 use postrider_nats::{Member, Membership, Spool};
+use postrider_proto::control::v1::audit_service_client::AuditServiceClient;
 use postrider_proto::control::v1::config_service_client::ConfigServiceClient;
 use postrider_proto::control::v1::credential_service_client::CredentialServiceClient;
 use postrider_proto::control::v1::domain_service_client::DomainServiceClient;
@@ -54,8 +55,8 @@ pub struct Cluster {
     pub shutdown: CancellationToken,
     pub running: JoinHandle<()>,
     channel: Channel,
-    _server: Server,
-    _directory: TempDir,
+    pub server: Server,
+    directory: TempDir,
 }
 
 impl Cluster {
@@ -73,6 +74,7 @@ impl Cluster {
             token_file: directory.path().join("token"),
             certificate_file: None,
             key_file: None,
+            audit_every_secs: 1,
         };
         let registry = Registry::new();
         let collaborators = Collaborators {
@@ -87,7 +89,31 @@ impl Cluster {
         let until = shutdown.clone();
         let running = tokio::spawn(async move { bound.run(until).await.unwrap() });
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { spool, registry, address, shutdown, running, channel, _server: server, _directory: directory }
+        Self { spool, registry, address, shutdown, running, channel, server, directory }
+    }
+
+    /// A client of another control process of the same cluster.
+    pub async fn another(&self) -> AuditServiceClient<Authenticated> {
+        let config = ControlConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            token_file: self.directory.path().join("token"),
+            certificate_file: None,
+            key_file: None,
+            audit_every_secs: 0,
+        };
+        let collaborators = Collaborators {
+            spool: self.server.spool().await,
+            cluster_key: key(),
+            registry: Registry::new(),
+            readiness: Readiness::new(),
+        };
+        let bound = Control::build(&config, collaborators).unwrap().bind().await.unwrap();
+        let address = bound.address();
+        let until = self.shutdown.clone();
+        tokio::spawn(async move { bound.run(until).await.unwrap() });
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let bearer = Bearer(format!("Bearer {TOKEN}").parse().unwrap());
+        AuditServiceClient::new(InterceptedService::new(channel, bearer))
     }
 
     pub fn channel(&self) -> Channel {
@@ -116,6 +142,10 @@ impl Cluster {
 
     pub fn config(&self) -> ConfigServiceClient<Authenticated> {
         ConfigServiceClient::new(self.authenticated())
+    }
+
+    pub fn audit(&self) -> AuditServiceClient<Authenticated> {
+        AuditServiceClient::new(self.authenticated())
     }
 
     pub fn queue(&self) -> QueueServiceClient<Authenticated> {

@@ -26,9 +26,13 @@ impl Server {
         Self { child, _directory: directory, port }
     }
 
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
     pub async fn spool(&self) -> Spool {
         let config = NatsConfig {
-            urls: vec![format!("nats://127.0.0.1:{}", self.port)],
+            urls: vec![self.url()],
             storage_bytes: 1 << 30,
             publish_budget_secs: 10,
             ..NatsConfig::default()

@@ -20,6 +20,8 @@ use crate::spool::API_TIMEOUT;
 pub(crate) const CONFIG: &str = "config";
 /// Members and owners of shards.
 pub(crate) const LEASE: &str = "lease";
+/// Hourly sums of what was accepted and what ended.
+pub(crate) const AUDIT: &str = "audit";
 
 /// Why a bucket did not do what was asked.
 #[derive(Debug, Error)]

@@ -15,9 +15,12 @@ use crate::subject;
 mod filter;
 use filter::Filter;
 
-mod reader;
+pub(crate) mod reader;
 pub use reader::ReadError;
 pub(crate) use reader::Reader;
+
+mod journal;
+pub use journal::{JournalBatch, JournalReader};
 
 mod scan;
 pub use scan::{EventScan, EventTail, ScanFrom};

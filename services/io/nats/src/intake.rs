@@ -15,7 +15,7 @@ use crate::subject;
 const COMPRESS_FROM: usize = 16 * 1024;
 
 /// The most bytes a record may unfold to.
-const LARGEST: usize = 64 << 20;
+pub(crate) const LARGEST: usize = 64 << 20;
 
 /// Says that the payload is a zstd frame.
 pub(crate) const ENCODING: &str = "Postrider-Encoding";

@@ -190,11 +190,19 @@ async fn ensure_stream(context: &Context, wanted: Config) -> Result<Stream, Trou
 async fn check_stream(context: &Context, found: Stream, wanted: Config) -> Result<Stream, Trouble> {
     let is = found.cached_info().config.clone();
     compare::stream(&is, &wanted)?;
-    if is.max_bytes == wanted.max_bytes {
+    // Without `allow_direct` bodies are not found and nothing can be scanned; with it where we did not ask nothing is lost.
+    let allow_direct = is.allow_direct || wanted.allow_direct;
+    if is.max_bytes == wanted.max_bytes && is.allow_direct == allow_direct {
         return Ok(found);
     }
-    tracing::info!(stream = wanted.name, from = is.max_bytes, to = wanted.max_bytes, "max_bytes changed");
-    let changed = Config { max_bytes: wanted.max_bytes, ..is };
+    tracing::info!(
+        stream = wanted.name,
+        from = is.max_bytes,
+        to = wanted.max_bytes,
+        allow_direct,
+        "max_bytes or allow_direct changed"
+    );
+    let changed = Config { max_bytes: wanted.max_bytes, allow_direct, ..is };
     match context.update_stream(&changed).await {
         Ok(_) => Ok(found),
         Err(error) => Err(match error.kind() {

@@ -15,6 +15,7 @@
 //! | `EVENTS_0..` | limits, discard old, 8 days | `event.<shard>` | the journal in batches ([`Spool::publish_events`], [`Spool::replay_events`], [`Spool::scan_events`]) |
 //! | `OPERATIONS` | limits, discard old, a year | `operation` | the audit trail of what operators did ([`Spool::record_operation`], [`Spool::operations`]) |
 //! | `KV_config` | key-value, history 5 | `tenant.*` `credential.*` `domain.*` `route.*` `rule.*` `layout` | the state of the system ([`ConfigStore`], [`Spool::watch_snapshot`]) |
+//! | `KV_audit` | key-value, 92 days | `sums.<EVENTS stream>.<hour>`, `cursor.<EVENTS stream>`, `check` | hourly sums that outlive EVENTS ([`AuditStore`]) |
 //! | `KV_lease` | key-value | `member.<id>` (lives 15 s), `shard.<id>` | who lives and who owns what ([`LeaseStore`]) |
 //!
 //! The class has a token of its own in `retry.*`, because wildcards match whole tokens and each class has its consumer.
@@ -34,7 +35,8 @@
 //! # Reading order
 //!
 //! `link`; `subject` and `layout` (what is where), `publish`, `intake`, `body`; `pull` and `handle`; `tier`, `promoter`, `splitter`;
-//! `events`; `bucket` and on it `config_store`, `snapshot`, `lease`; `question`, `shard_state`.
+//! `events`, `waiting` (reading everything); `bucket` and on it `config_store`, `snapshot`, `lease`, `audit_store`; `question`,
+//! `shard_state`.
 
 mod config;
 pub use config::{NatsConfig, NatsTls};
@@ -85,7 +87,10 @@ mod splitter;
 pub use splitter::SplitterEvent;
 
 mod events;
-pub use events::{EventScan, EventTail, ReadError, ScanFrom};
+pub use events::{EventScan, EventTail, JournalBatch, JournalReader, ReadError, ScanFrom};
+
+mod waiting;
+pub use waiting::{Place, Waiting};
 
 mod bucket;
 pub use bucket::{BucketError, Expected};
@@ -106,6 +111,9 @@ pub use membership::{Membership, Standing};
 
 mod shard_state;
 pub use shard_state::CreditError;
+
+mod audit_store;
+pub use audit_store::{AuditEntry, AuditStore};
 
 mod question;
 pub use question::{AskError, Question, Questions};

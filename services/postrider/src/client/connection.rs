@@ -119,6 +119,7 @@ impl Session {
         config: config_service_client::ConfigServiceClient,
         queue: queue_service_client::QueueServiceClient,
         messages: message_service_client::MessageServiceClient,
+        audit: audit_service_client::AuditServiceClient,
         events: event_service_client::EventServiceClient,
     }
 

@@ -53,6 +53,9 @@ pub enum Failure {
     /// Nothing was found that fits.
     #[error("{0}")]
     NotFound(String),
+    /// Accepted is not ended plus waiting.
+    #[error("{0}")]
+    Difference(String),
     /// The reader of our output went away: not worth a word.
     #[error("the reader of the output is gone")]
     PipeClosed,
@@ -92,6 +95,7 @@ impl Failure {
             Self::NotFound(_) => 3,
             Self::Unreachable { .. } => 4,
             Self::Token { .. } => 5,
+            Self::Difference(_) => 7,
             Self::Refused(status) => match status.code() {
                 Code::InvalidArgument | Code::OutOfRange => 2,
                 Code::NotFound => 3,

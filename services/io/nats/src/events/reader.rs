@@ -28,6 +28,12 @@ pub struct ReadError {
     why: String,
 }
 
+impl ReadError {
+    pub(crate) fn new(stream: &str, why: String) -> Self {
+        Self { stream: stream.to_owned(), why }
+    }
+}
+
 #[derive(Serialize)]
 struct Ask<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +62,7 @@ pub(crate) struct Stored {
 
 pub(crate) struct Reader {
     spool: Spool,
-    stream: StreamName,
+    stream: String,
     filter: String,
     position: Position,
     behind_since: Option<Instant>,
@@ -72,7 +78,13 @@ impl Reader {
     }
 
     fn new(spool: &Spool, stream: StreamName, filter: String, position: Position) -> Self {
-        Self { spool: spool.clone(), stream, filter, position, behind_since: None }
+        Self { spool: spool.clone(), stream: stream.to_string(), filter, position, behind_since: None }
+    }
+
+    /// All that any stream holds behind a sequence.
+    pub(crate) fn of(spool: &Spool, stream: &str, sequence: u64) -> Self {
+        let position = Position::After(sequence);
+        Self { spool: spool.clone(), stream: stream.to_owned(), filter: ">".to_owned(), position, behind_since: None }
     }
 
     /// Everything up to this sequence has been handed out.

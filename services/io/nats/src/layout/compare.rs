@@ -48,8 +48,6 @@ pub(super) fn stream(is: &Config, should: &Config) -> Result<(), LayoutError> {
     compare.same("max_msgs", &is.max_messages, &should.max_messages)?;
     compare.same("max_msgs_per_subject", &is.max_messages_per_subject, &should.max_messages_per_subject)?;
     compare.same("duplicate_window", &is.duplicate_window, &should.duplicate_window)?;
-    // Without `allow_direct` bodies would not be found; with it where we did not ask nothing is lost.
-    compare.same("allow_direct", &(is.allow_direct || !should.allow_direct), &true)?;
     compare.same("allow_msg_ttl", &is.allow_message_ttl, &should.allow_message_ttl)?;
     compare.same("subject_delete_marker_ttl", &is.subject_delete_marker_ttl, &should.subject_delete_marker_ttl)?;
     compare.same("sealed", &is.sealed, &false)

@@ -24,6 +24,9 @@ const KEPT: Duration = DAY.saturating_mul(8);
 /// What operators did is kept for a year.
 const OPERATIONS_KEPT: Duration = DAY.saturating_mul(366);
 
+/// Hourly sums of the audit outlive events.
+const SUMS_KEPT: Duration = DAY.saturating_mul(92);
+
 /// How long a repeat of an id is recognised.
 const REPEATS: Duration = Duration::from_secs(60);
 
@@ -60,6 +63,7 @@ pub(crate) fn streams(layout: &ShardLayout, config: &NatsConfig) -> Vec<Wanted> 
     let ready = |stream: StreamName, max_bytes: i64| Wanted {
         config: Config {
             subjects: shards(stream).map(subject::all_ready).collect(),
+            allow_direct: true,
             ..work_queue(stream, config, max_bytes)
         },
         consumers: shards(stream).map(|shard| consumer(&Consumer::Ready(shard))).collect(),
@@ -94,6 +98,7 @@ pub(crate) fn streams(layout: &ShardLayout, config: &NatsConfig) -> Vec<Wanted> 
     wanted.push(Wanted {
         config: Config {
             subjects: vec![subject::INTAKE.to_owned()],
+            allow_direct: true,
             ..work_queue(StreamName::Intake, config, bytes(config, share::INTAKE, 1))
         },
         consumers: vec![consumer(&Consumer::Splitter)],
@@ -222,7 +227,7 @@ pub(crate) fn buckets(config: &NatsConfig) -> Vec<Config> {
         storage: StorageType::File,
         num_replicas: config.replicas,
         duplicate_window: REPEATS,
-        max_bytes: bytes(config, share::BUCKETS, 2),
+        max_bytes: bytes(config, share::BUCKETS, 3),
         max_messages: -1,
         max_messages_per_subject: history,
         max_consumers: -1,
@@ -234,7 +239,8 @@ pub(crate) fn buckets(config: &NatsConfig) -> Vec<Config> {
     // A member that runs out leaves a marker, so that watchers hear of it.
     let lease =
         Config { allow_message_ttl: true, subject_delete_marker_ttl: Some(MEMBER_TTL), ..bucket(bucket::LEASE, 1) };
-    vec![bucket(bucket::CONFIG, 5), lease]
+    let audit = Config { max_age: SUMS_KEPT, ..bucket(bucket::AUDIT, 1) };
+    vec![bucket(bucket::CONFIG, 5), lease, audit]
 }
 
 #[cfg(test)]
