@@ -42,12 +42,13 @@ async fn summary(api: &Api, request: &api::GetQueueSummaryRequest) -> Result<api
     };
     let asked = ask(api, Ask::Summary(api::SummaryQuery {}));
     let spool = &api.spool;
-    let (answers, depths, intake, dead) = tokio::join!(asked, spool.depths(), spool.intake_depth(), spool.dead_count());
+    let (answers, depths, suspended, intake, dead) =
+        tokio::join!(asked, spool.depths(), spool.held_depths(), spool.intake_depth(), spool.dead_count());
     let looked = |error: postrider_nats::LookError| Status::unavailable(format!("{error}; try again"));
-    let (answers, depths) = (answers?, depths.map_err(looked)?);
+    let (answers, depths, suspended) = (answers?, depths.map_err(looked)?, suspended.map_err(looked)?);
     let oldest = oldest(spool, &depths).await;
     Ok(api::QueueSummary {
-        rows: rows(&answers.answers, &depths, &oldest, &filter),
+        rows: rows(&answers.answers, &depths, &suspended, &oldest, &filter),
         intake: intake.ok(),
         dead: dead.ok(),
         answered_members: answers.answers.iter().map(|answer| answer.member.clone()).collect(),

@@ -41,13 +41,16 @@ struct Row {
     /// In READY altogether.
     in_ready: u64,
     tiers: BTreeMap<Tier, u64>,
+    /// In HOLD.
+    suspended: u64,
 }
 
-/// The rows of a summary, in the order of site, tenant and class. `oldest` says of the first `depths` when their oldest mail
+/// The rows of a summary, in the order of site, tenant and class. `suspended` is what HOLD has. `oldest` says of the first `depths` when their oldest mail
 /// was accepted.
 pub(crate) fn rows(
     answers: &[api::DeliveryAnswer],
     depths: &[Depth],
+    suspended: &[Depth],
     oldest: &[Option<Timestamp>],
     filter: &RowFilter,
 ) -> Vec<api::QueueRow> {
@@ -74,6 +77,11 @@ pub(crate) fn rows(
             Some(tier) => *row.tiers.entry(tier).or_default() += depth.count,
         }
     }
+    for depth in suspended {
+        let key =
+            Key { site: depth.site.to_string(), tenant: depth.tenant.to_string(), class: depth.class.to_string() };
+        rows.entry(key).or_default().suspended += depth.count;
+    }
     rows.into_iter().filter(|(key, _)| filter.wants(key)).map(|(key, row)| row.finish(key)).collect()
 }
 
@@ -84,6 +92,10 @@ impl Row {
         let queued = self.in_ready.saturating_sub(held);
         if queued > 0 {
             *self.held.entry(WaitReason::Queued.as_str().to_owned()).or_default() += queued;
+        }
+        // On their way to HOLD in an index, or there already.
+        if self.suspended > 0 {
+            *self.held.entry(WaitReason::Held.as_str().to_owned()).or_default() += self.suspended;
         }
         let held = self.held.into_iter().filter(|(_, count)| *count > 0);
         let tiers = self.tiers.into_iter().map(|(tier, count)| (format!("retry ({tier})"), count));
@@ -115,7 +127,7 @@ mod tests {
             waiting: waiting.collect(),
             oldest_arrival_ms: oldest,
         };
-        api::DeliveryAnswer { member: member.into(), rows: vec![row], parts: Vec::new() }
+        api::DeliveryAnswer { member: member.into(), rows: vec![row], ..api::DeliveryAnswer::default() }
     }
 
     fn depth(tier: Option<Tier>, site: &str, count: u64) -> Depth {
@@ -140,17 +152,17 @@ mod tests {
             depth(None, "example.net", 1),
         ];
         let oldest = [None, Some(Timestamp::from_millis(3_000))];
-        let rows = rows(&answers, &depths, &oldest, &RowFilter::default());
+        let rows = rows(&answers, &depths, &[depth(None, "google", 5)], &oldest, &RowFilter::default());
         assert_eq!(
             told(&rows),
-            ["example.net 0 0: queued 1", "google 11 2: queued 10, rate-limit 7, retry (1m) 2, retry (5m) 7",]
+            ["example.net 0 0: queued 1", "google 11 2: held 5, queued 10, rate-limit 7, retry (1m) 2, retry (5m) 7",]
         );
         assert_eq!(rows[1].oldest_accept_time, Some(time(Timestamp::from_millis(3_000))));
     }
 
     #[test]
     fn a_stream_that_was_counted_a_moment_earlier_makes_nothing_negative() {
-        let rows = rows(&[answer("d0", 10, 0, &[], 0)], &[depth(None, "google", 4)], &[], &RowFilter::default());
+        let rows = rows(&[answer("d0", 10, 0, &[], 0)], &[depth(None, "google", 4)], &[], &[], &RowFilter::default());
         assert_eq!(told(&rows), ["google 10 0: "]);
         assert_eq!(rows[0].oldest_accept_time, None);
     }
@@ -159,8 +171,8 @@ mod tests {
     fn only_the_rows_that_were_asked_for_are_told() {
         let filter = RowFilter { site: Some("google".into()), ..RowFilter::default() };
         let depths = [depth(None, "google", 1), depth(None, "example.net", 1)];
-        assert_eq!(told(&rows(&[], &depths, &[], &filter)), ["google 0 0: queued 1"]);
+        assert_eq!(told(&rows(&[], &depths, &[], &[], &filter)), ["google 0 0: queued 1"]);
         let filter = RowFilter { class: Some(Class::Transactional), ..RowFilter::default() };
-        assert!(rows(&[], &depths, &[], &filter).is_empty());
+        assert!(rows(&[], &depths, &[], &[], &filter).is_empty());
     }
 }

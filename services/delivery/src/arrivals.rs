@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
+use postrider_dispatch::rules::{Order, Rules};
 use postrider_dispatch::settle::{Settle, SettlePlan};
 use postrider_model::{Domain, Move, Record, ShardId, Snapshot};
 use postrider_nats::{Leased, Undecodable};
@@ -50,6 +51,8 @@ pub struct Arrivals {
     pub resolver: SiteResolver,
     /// Routes.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// What operators have ordered.
+    pub rules: watch::Receiver<Arc<Rules>>,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -88,6 +91,12 @@ impl Arrivals {
             let settle = moving(moved(&leased, shard, Move::Finished, clock::now()), &leased);
             return finish(settlements.clone(), settle, leased, on_the_way, inputs.clone());
         };
+        let order = self.rules.borrow().order(envelope, None, clock::now());
+        if let Some(order @ (Order::Suspend { .. } | Order::End { .. })) = order {
+            let site = envelope.state.site.clone();
+            let arrival = Box::new(Arrival::Ordered(Held::new(leased, shard, None, site), order));
+            return pass(inputs, Placed::Here(arrival), settlements, on_the_way).await;
+        }
         let arrival = self.clone().look_up(domain, leased, shard, settlements.clone());
         let mut arrival = Box::pin(arrival);
         // What is in the cache keeps its place in the queue; what has to be asked for does not hold up the rest.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use postrider_dispatch::dispatcher::{AttemptResult, Entry, Exchange, Plan, Source, Ticket};
+use postrider_dispatch::rules::Order;
 use postrider_dispatch::settle::BodyState;
 use postrider_model::{Attempt, Body, Move, Outcome, RecipientOutcome, Record, ShardId, SiteName, Timestamp};
 use postrider_nats::{Handle, Leased};
@@ -33,6 +34,8 @@ pub enum Arrival {
     Dispatch(Held),
     /// Nobody to talk to, for now or for good.
     Unresolvable(Held, DnsFailure),
+    /// Not looked up: an operator has ordered that it goes nowhere.
+    Ordered(Held, Order),
 }
 
 /// What a resolved envelope means for its shard.

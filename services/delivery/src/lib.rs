@@ -38,6 +38,8 @@ mod journal;
 
 mod limits;
 
+mod keeper;
+
 mod questions;
 
 mod shard_states;

@@ -1,14 +1,16 @@
 //! Answers what control asks: what is held here, and why a message waits.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use postrider_model::{MemberId, MessageId};
+use postrider_model::{MemberId, MessageId, RuleFilter};
 use postrider_proto::control::v1::delivery_query::Ask;
 use postrider_proto::control::v1::{DeliveryAnswer, DeliveryQuery, ReasonCount, SummaryRow, WaitingPart};
 use postrider_proto::message_id;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::keeper::Scans;
 use crate::metrics::Metrics;
 use crate::worker::Input;
 use postrider_dispatch::dispatcher;
@@ -22,14 +24,14 @@ const GAUGES_EVERY: Duration = Duration::from_secs(5);
 const STREAM_GAUGES_EVERY: Duration = Duration::from_secs(30);
 
 /// Answers until `stop`.
-pub async fn answer(spool: Spool, me: MemberId, worker: mpsc::Sender<Input>, stop: CancellationToken) {
+pub async fn answer(spool: Spool, me: MemberId, worker: mpsc::Sender<Input>, scans: Scans, stop: CancellationToken) {
     while !stop.is_cancelled() {
         match spool.delivery_questions().await {
             Ok(mut questions) => {
                 while let Some(Some(question)) = stop.run_until_cancelled(questions.next()).await {
                     match question.delivery_query() {
                         Ok(query) => {
-                            let answer = reply(query, &me, &worker).await;
+                            let answer = reply(query, &me, &worker, &scans).await;
                             question.answer_delivery(answer).await;
                         }
                         Err(error) => tracing::warn!(%error, "a question of control cannot be read"),
@@ -42,7 +44,7 @@ pub async fn answer(spool: Spool, me: MemberId, worker: mpsc::Sender<Input>, sto
     }
 }
 
-async fn reply(query: DeliveryQuery, me: &MemberId, worker: &mpsc::Sender<Input>) -> DeliveryAnswer {
+async fn reply(query: DeliveryQuery, me: &MemberId, worker: &mpsc::Sender<Input>, scans: &Scans) -> DeliveryAnswer {
     let mut answer = DeliveryAnswer { member: me.to_string(), ..DeliveryAnswer::default() };
     match query.ask {
         Some(Ask::Summary(_)) => answer.rows = summary(worker).await.into_iter().map(row).collect(),
@@ -51,6 +53,11 @@ async fn reply(query: DeliveryQuery, me: &MemberId, worker: &mpsc::Sender<Input>
                 answer.parts = waiting(worker, message).await.into_iter().map(part).collect();
             }
         }
+        Some(Ask::Count(filter)) => match RuleFilter::try_from(filter) {
+            Ok(filter) => answer.matching = matching(worker, filter).await,
+            Err(error) => tracing::warn!(%error, "a filter cannot be read"),
+        },
+        Some(Ask::Scans(_)) => answer.scans = scans.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         None => {}
     }
     answer
@@ -60,6 +67,14 @@ async fn summary(worker: &mpsc::Sender<Input>) -> Vec<dispatcher::SummaryRow> {
     let (sender, receiver) = oneshot::channel();
     if worker.send(Input::Summary(sender)).await.is_err() {
         return Vec::new();
+    }
+    receiver.await.unwrap_or_default()
+}
+
+async fn matching(worker: &mpsc::Sender<Input>, filter: RuleFilter) -> u64 {
+    let (sender, receiver) = oneshot::channel();
+    if worker.send(Input::Count(filter, sender)).await.is_err() {
+        return 0;
     }
     receiver.await.unwrap_or_default()
 }

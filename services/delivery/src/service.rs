@@ -21,6 +21,7 @@ use crate::config::DeliveryConfig;
 use crate::connect::Connector;
 use crate::fence::SharedFence;
 use crate::finish::Finisher;
+use crate::keeper::{Keeper, Scans};
 use crate::limits::OwnedLimits;
 use crate::metrics::Metrics;
 use crate::ownership::Ownership;
@@ -60,6 +61,7 @@ pub struct Delivery {
     standing: watch::Receiver<Standing>,
     tools: Tools,
     arrivals: Arrivals,
+    keeper: Keeper,
     inputs: mpsc::Sender<Input>,
     worker: WorkerTask,
     ready: ReadinessFlag,
@@ -103,14 +105,22 @@ impl Delivery {
         };
         let seed = u64::from_be_bytes(random::bytes());
         let dispatcher = Dispatcher::new(config.dispatcher(with.spool.tier_delays()), seed);
-        let (worker, inputs) = Worker::prepare(dispatcher, tools.clone(), seed, with.snapshot.clone());
+        let (worker, inputs, rules) = Worker::prepare(dispatcher, tools.clone(), seed, with.snapshot.clone());
+        let keeper = Keeper {
+            spool: with.spool.clone(),
+            me: with.member.clone(),
+            snapshot: with.snapshot.clone(),
+            fence: tools.fence.clone(),
+            scans: Scans::default(),
+        };
         Ok(Self {
             config,
+            keeper,
             spool: with.spool,
             member: with.member,
             standing: with.standing,
             tools,
-            arrivals: Arrivals { resolver, snapshot: with.snapshot, metrics },
+            arrivals: Arrivals { resolver, snapshot: with.snapshot, rules, metrics },
             inputs,
             worker,
             ready: with.readiness.flag("delivery"),
@@ -126,11 +136,18 @@ impl Delivery {
         let helpers = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(self.worker.run(helpers.clone()));
-        tasks.spawn(questions::answer(self.spool.clone(), self.member.clone(), self.inputs.clone(), helpers.clone()));
+        tasks.spawn(questions::answer(
+            self.spool.clone(),
+            self.member.clone(),
+            self.inputs.clone(),
+            Arc::clone(&self.keeper.scans),
+            helpers.clone(),
+        ));
         tasks.spawn(questions::gauges(self.tools.metrics.clone(), self.inputs.clone(), helpers.clone()));
         tasks.spawn(questions::stream_gauges(self.tools.metrics.clone(), self.spool.clone(), helpers.clone()));
         tasks.spawn(shard_states::tell(self.spool.clone(), self.inputs.clone(), helpers.clone()));
         tasks.spawn(shard_states::look(self.spool.clone(), self.inputs.clone(), helpers.clone()));
+        tasks.spawn(self.keeper.run(shutdown.clone()));
         if self.config.promote {
             let (spool, stop, metrics) = (self.spool.clone(), shutdown.clone(), self.tools.metrics.clone());
             tasks.spawn(async move { spool.run_promoters(stop, move |event| metrics.promoter(&event)).await });

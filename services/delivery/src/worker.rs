@@ -3,6 +3,8 @@
 
 mod act;
 
+mod orders;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,8 +16,9 @@ use postrider_dispatch::dispatcher::{
     AttemptResult, Conversation, Dispatcher, Fact, RequestId, SummaryRow, Ticket, WaitingPart,
 };
 use postrider_dispatch::limits::Grant;
+use postrider_dispatch::rules::Rules;
 use postrider_dispatch::shard_state::{Credit, CreditLine, ShardState};
-use postrider_model::{EnhancedCode, EnvelopeId, MessageId, Reply, ShardId, SiteName, Snapshot, TenantId};
+use postrider_model::{EnhancedCode, EnvelopeId, MessageId, Reply, RuleFilter, ShardId, SiteName, Snapshot, TenantId};
 use postrider_nats::{BodyError, Handle, Leased, Spool};
 use postrider_net::DnsFailure;
 use postrider_runtime::clock;
@@ -60,6 +63,8 @@ pub enum Input {
     Jammed(oneshot::Sender<Vec<(ShardId, SiteName)>>),
     /// A promoter asks how much may come.
     Credit(ShardId, Vec<CreditLine>, oneshot::Sender<Vec<Credit>>),
+    /// Somebody asks how much of what is held matches a filter.
+    Count(RuleFilter, oneshot::Sender<u64>),
     /// Somebody asks what is held.
     Summary(oneshot::Sender<Vec<SummaryRow>>),
     /// Somebody asks why a message waits.
@@ -127,6 +132,7 @@ pub struct Worker {
     settling: HashMap<Ticket, Settling>,
     talks: HashMap<Conversation, Talk>,
     shards: HashMap<ShardId, Shard>,
+    rules: watch::Sender<Arc<Rules>>,
     next_ticket: u64,
     seed: u64,
 }
@@ -135,13 +141,16 @@ pub struct Worker {
 const BATCH: usize = 256;
 
 impl Worker {
-    /// A worker that owns nothing yet, and where to reach it. The snapshot says what tenants weigh.
+    /// A worker that owns nothing yet, where to reach it, and the rules it obeys. The snapshot says what tenants weigh, and
+    /// what operators have ordered.
     pub fn prepare(
         dispatcher: Dispatcher,
         tools: Tools,
         seed: u64,
         mut snapshot: watch::Receiver<Arc<Snapshot>>,
-    ) -> (WorkerTask, mpsc::Sender<Input>) {
+    ) -> (WorkerTask, mpsc::Sender<Input>, watch::Receiver<Arc<Rules>>) {
+        let rules = watch::Sender::new(Arc::new(Rules::new(&snapshot.borrow().rules)));
+        let followed = rules.subscribe();
         snapshot.mark_changed();
         let (inputs, input_receiver) = mpsc::channel(4096);
         let (reports, report_receiver) = mpsc::channel(4096);
@@ -155,10 +164,11 @@ impl Worker {
             settling: HashMap::new(),
             talks: HashMap::new(),
             shards: HashMap::new(),
+            rules,
             next_ticket: 0,
             seed,
         };
-        (WorkerTask { worker, inputs: input_receiver, reports: report_receiver, snapshot }, inputs)
+        (WorkerTask { worker, inputs: input_receiver, reports: report_receiver, snapshot }, inputs, followed)
     }
 
     fn take(&mut self, input: Input) {
@@ -219,6 +229,7 @@ impl Worker {
             Input::Credit(shard, lines, answer) => {
                 drop(answer.send(self.dispatcher.credit(shard, &lines, clock::now())));
             }
+            Input::Count(filter, answer) => drop(answer.send(self.matching(&filter))),
             Input::Summary(answer) => drop(answer.send(self.dispatcher.summary())),
             Input::Waiting(message, answer) => drop(answer.send(self.dispatcher.waiting(&message, clock::now()))),
         }
@@ -229,9 +240,10 @@ impl Worker {
     }
 
     fn arrive(&mut self, arrival: Arrival, on_the_way: OnTheWay) {
-        let (held, failure) = match arrival {
-            Arrival::Dispatch(held) => (held, None),
-            Arrival::Unresolvable(held, failure) => (held, Some(failure)),
+        let (held, failure, order) = match arrival {
+            Arrival::Dispatch(held) => (held, None, None),
+            Arrival::Unresolvable(held, failure) => (held, Some(failure), None),
+            Arrival::Ordered(held, order) => (held, None, Some(order)),
         };
         let Some(shard) = self.shards.get(&held.shard).filter(|_| !on_the_way.is_void()) else {
             // Lost meanwhile: the lease is the next owner's to RESET.
@@ -252,8 +264,13 @@ impl Worker {
         self.known.insert(id, ticket);
         let entry = held.entry(ticket, self.tools.source);
         let results = failure.map(|failure: DnsFailure| held.unresolvable(&failure));
+        // Rules may have changed since it was looked up.
+        let order = self.ordered(&held).or(order);
         self.held.insert(ticket, held);
-        self.fact(Fact::Arrived(entry));
+        self.fact(match order {
+            Some(order) => Fact::ArrivedUnder { entry, order },
+            None => Fact::Arrived(entry),
+        });
         if let Some(results) = results {
             self.fact(Fact::Unresolvable { ticket, results });
         }
@@ -383,6 +400,7 @@ impl WorkerTask {
                 _ = self.inputs.recv_many(&mut inputs, BATCH) => {}
                 Ok(()) = self.snapshot.changed() => {
                     let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
+                    self.worker.follow(&snapshot.rules);
                     let weights = snapshot.tenants.values().map(|tenant| (tenant.id.clone(), tenant.weight));
                     self.worker.dispatcher.set_weights(weights);
                 }

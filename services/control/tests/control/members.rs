@@ -58,7 +58,7 @@ async fn the_summary_holds_what_members_say_and_names_the_silent_ones() {
                 waiting: vec![api::ReasonCount { reason: "rate-limit".into(), count: 2 }],
                 oldest_arrival_ms: 1_000,
             };
-            let answer = api::DeliveryAnswer { member: "delivery-0".into(), rows: vec![row], parts: Vec::new() };
+            let answer = api::DeliveryAnswer { member: "delivery-0".into(), rows: vec![row], ..Default::default() };
             question.answer_delivery(answer).await;
         }
     });

@@ -32,7 +32,7 @@ async fn holder(cluster: &Cluster, message: MessageId) -> tokio::task::JoinHandl
                 until_ms: 4_000_000_000_000,
                 lifted_by: "the limit of the path".into(),
             };
-            let answer = api::DeliveryAnswer { member: "delivery-0".into(), rows: Vec::new(), parts: vec![part] };
+            let answer = api::DeliveryAnswer { member: "delivery-0".into(), parts: vec![part], ..Default::default() };
             question.answer_delivery(answer).await;
         }
     })

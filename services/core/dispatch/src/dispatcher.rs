@@ -54,6 +54,8 @@ mod moves;
 
 mod credit;
 
+mod obey;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use postrider_model::{Class, ShardId, TenantId, TenantWeight, Timestamp};
@@ -151,7 +153,11 @@ impl Dispatcher {
             Fact::ShardLost(shard) => self.lose_shard(shard),
             Fact::Pending { shard, count } => self.jams.pending(shard, count, self.now),
             Fact::Deep { shard, site, depths } => self.jams.deep(shard, &site, depths, self.now),
-            Fact::Arrived(entry) => self.arrived(entry),
+            Fact::Arrived(entry) => self.arrived(entry, None),
+            Fact::ArrivedUnder { entry, order } => self.arrived(entry, Some(&order)),
+            Fact::Ordered { ticket, order } => {
+                self.obey(ticket, &order);
+            }
             Fact::Granted { request, permit } => self.granted(request, permit),
             Fact::Waiting { request, until, reason } => self.told_to_wait(request, until, reason),
             Fact::Ready(conversation) => self.conversation_ready(conversation),

@@ -21,6 +21,8 @@ pub enum Order {
         /// Because of this rule.
         rule: RuleId,
     },
+    /// Suspended, and HOLD is full: to the longest tier, and then it is asked again.
+    Park,
     /// These recipients have met their end. Others, if there are any, go on.
     End {
         /// [`Outcome::Deleted`] or [`Outcome::Bounced`].
@@ -79,6 +81,11 @@ impl Rules {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Whether they are compiled from these.
+    pub fn are_of(&self, rules: &BTreeMap<RuleId, Rule>) -> bool {
+        self.rules.len() == rules.len() && self.rules.iter().all(|rule| rules.get(&rule.id) == Some(rule))
     }
 
     /// What is ordered about an envelope that waits for `reason` (`None`: nobody knows). What ends it comes before what

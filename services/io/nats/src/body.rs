@@ -285,7 +285,7 @@ impl Spool {
             .await
     }
 
-    async fn delete_message(&self, stream: StreamName, sequence: u64) -> Result<(), BodyError> {
+    pub(crate) async fn delete_message(&self, stream: StreamName, sequence: u64) -> Result<(), BodyError> {
         // Without overwriting the bytes on disk, which is many times slower.
         let ask = serde_json::json!({ "seq": sequence, "no_erase": true });
         let subject = format!("STREAM.MSG.DELETE.{stream}");

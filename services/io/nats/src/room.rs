@@ -21,6 +21,8 @@ pub(crate) struct Room {
 #[derive(Clone, Copy, Default)]
 struct State {
     fullness: f64,
+    /// Of HOLD.
+    hold: f64,
     /// Server time minus ours, in milliseconds.
     ahead_millis: i64,
 }
@@ -34,6 +36,10 @@ pub(crate) fn local_now() -> Timestamp {
 impl Room {
     pub(crate) fn fullness(&self) -> f64 {
         self.read().fullness
+    }
+
+    pub(crate) fn hold_fullness(&self) -> f64 {
+        self.read().hold
     }
 
     pub(crate) fn server_now(&self) -> Timestamp {
@@ -67,9 +73,10 @@ struct Used {
     bytes: u64,
 }
 
-/// Streams whose filling up stops mail. EVENTS, DEAD and OPERATIONS discard what is old.
+/// Streams whose filling up stops mail. EVENTS, DEAD and OPERATIONS discard what is old; what HOLD cannot take stays in the
+/// tiers.
 fn watched(layout: &ShardLayout) -> Vec<StreamName> {
-    let mut streams = vec![StreamName::ReadyTransactional, StreamName::Intake, StreamName::Hold];
+    let mut streams = vec![StreamName::ReadyTransactional, StreamName::Intake];
     streams.extend((0..layout.bulk_streams).map(StreamName::ReadyBulk));
     streams.extend((0..layout.side_streams).map(StreamName::Body));
     streams.extend(Tier::ALL.map(StreamName::Retry));
@@ -79,7 +86,8 @@ fn watched(layout: &ShardLayout) -> Vec<StreamName> {
 /// Asks once.
 pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
     let mut fullest = 0.0f64;
-    for stream in watched(layout) {
+    let mut hold = 0.0f64;
+    for stream in watched(layout).into_iter().chain([StreamName::Hold]) {
         let (asked, asked_at) = (local_now(), Instant::now());
         let info = match context.request::<_, _, StreamInfo>(format!("STREAM.INFO.{stream}"), &()).await {
             Ok(info) => info,
@@ -90,7 +98,11 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
         };
         let round_trip = asked_at.elapsed();
         if let (Some(limits), Some(used)) = (&info.config, &info.state) {
-            fullest = fullest.max(share(used.bytes, limits.max_bytes));
+            let share = share(used.bytes, limits.max_bytes);
+            match stream {
+                StreamName::Hold => hold = share,
+                _ => fullest = fullest.max(share),
+            }
         }
         let said = info.ts.as_deref().and_then(|ts| async_nats::datetime::parse_rfc3339(ts).ok());
         if let Some(said) = said.filter(|_| round_trip < Duration::from_millis(500)) {
@@ -99,7 +111,7 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
             room.write(|state| state.ahead_millis = said.saturating_sub(ours));
         }
     }
-    room.write(|state| state.fullness = fullest);
+    room.write(|state| (state.fullness, state.hold) = (fullest, hold));
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a share of 0 to 1 needs no exact bytes")]

@@ -137,6 +137,11 @@ impl Spool {
         self.inner.room.fullness()
     }
 
+    /// Whether HOLD takes no more: what is suspended then waits in the longest tier.
+    pub fn hold_is_full(&self) -> bool {
+        self.inner.room.hold_fullness() > 0.9
+    }
+
     /// From here on no new mail is taken: the rest is for moves.
     pub const FULL: f64 = 0.8;
 

@@ -88,7 +88,18 @@ pub(crate) const ALL_HELD: &str = "hold.>";
 pub(crate) const OPERATION: &str = "operation";
 
 pub(crate) fn hold(envelope: &Envelope) -> String {
-    format!("hold.{}.{}", escape_token(envelope.tenant.as_str()), escape_token(envelope.state.site.as_str()))
+    let (tenant, site) = (escape_token(envelope.tenant.as_str()), escape_token(envelope.state.site.as_str()));
+    format!("hold.{}.{tenant}.{site}", envelope.class.letter())
+}
+
+/// Reads a subject of HOLD.
+pub(crate) fn parse_hold(subject: &str) -> Option<(Class, SiteName, TenantId)> {
+    let mut tokens = subject.strip_prefix("hold.")?.split('.');
+    let letter = tokens.next()?;
+    let class = Class::ALL.into_iter().find(|class| letter == class.letter().to_string())?;
+    let tenant = unescape_token(tokens.next()?).parse().ok()?;
+    let site = unescape_token(tokens.next()?).parse().ok()?;
+    Some((class, site, tenant))
 }
 
 /// One token from a reason that may come from anywhere: lower-case letters, digits and dashes, bounded.
@@ -139,6 +150,13 @@ mod tests {
         assert_eq!(dead("Body lost: 7"), "dead.body-lost--7");
         assert_eq!(dead("a.b.>"), "dead.a-b--");
         assert_eq!(dead(""), "dead.unknown");
+    }
+
+    #[test]
+    fn a_subject_of_hold_is_read_back() {
+        let (class, site, tenant) = parse_hold("hold.b.acme.example_net").unwrap();
+        assert_eq!((class, site.as_str(), tenant.as_str()), (Class::Bulk, "example.net", "acme"));
+        assert_eq!(parse_hold("hold.x.acme.example_net"), None);
     }
 
     #[test]

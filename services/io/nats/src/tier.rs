@@ -125,7 +125,7 @@ impl Spool {
         Ok(depths.into_iter().collect())
     }
 
-    async fn subjects(&self, name: StreamName) -> Result<Vec<(String, u64)>, LookError> {
+    pub(crate) async fn subjects(&self, name: StreamName) -> Result<Vec<(String, u64)>, LookError> {
         self.subjects_like(name, ">").await
     }
 

@@ -9,13 +9,14 @@ use super::jams::ShardJams;
 use super::lane::Lane;
 use super::{Action, Dispatcher, Entry, Ticket};
 use crate::retry;
+use crate::rules::Order;
 
 /// While READY is long, a tenant has in the index what its site drains within so many seconds.
 const SOON_SECS: u64 = 5;
 
 impl Dispatcher {
-    /// An envelope was pulled.
-    pub(super) fn arrived(&mut self, entry: Entry) {
+    /// An envelope was pulled, and maybe something is ordered about it.
+    pub(super) fn arrived(&mut self, entry: Entry, order: Option<&Order>) {
         let ticket = entry.ticket;
         let room = self.index.room_for(&entry, &self.config);
         self.jams.arrived(entry.shard, &entry.site, &entry.tenant, self.now);
@@ -32,7 +33,9 @@ impl Dispatcher {
         let held = Held { entry, lane, stage, body, turn: self.now, second_chance: false };
         self.bodies.add(&held);
         self.index.insert(held);
-        self.receive(ticket, room);
+        if !order.is_some_and(|order| self.obey(ticket, order)) {
+            self.receive(ticket, room);
+        }
         self.keep_within_budget();
     }
 

@@ -17,7 +17,7 @@ impl Dispatcher {
         let Some(held) = self.index.get(ticket) else { return };
         let (lane, cost) = (held.lane, held.entry.cost());
         let conversation = match held.stage {
-            Stage::Settling { .. } => return,
+            Stage::Settling { .. } | Stage::Waiting { reason: WaitReason::Held, .. } => return,
             Stage::InFlight(conversation) => Some(conversation),
             Stage::Waiting { .. } | Stage::Ready(_) | Stage::Bound(_) => None,
         };

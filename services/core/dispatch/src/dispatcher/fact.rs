@@ -4,6 +4,7 @@ use postrider_model::{Reply, ShardId, SiteName, TenantId, Timestamp, WaitReason}
 
 use super::{Conversation, Entry, RequestId, Ticket};
 use crate::limits::Permit;
+use crate::rules::Order;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,21 @@ pub enum Fact {
     },
     /// An envelope was pulled. One whose id is already held comes back by `HandBack`, as one of a shard that is not taken.
     Arrived(Entry),
+    /// An envelope was pulled that an operator has ordered something about.
+    ArrivedUnder {
+        /// As it was pulled.
+        entry: Entry,
+        /// What is to be done with it.
+        order: Order,
+    },
+    /// An operator has ordered something about an envelope that is held. What is in a conversation or being settled is let
+    /// be: it is for the shell to say it again when the envelope comes again.
+    Ordered {
+        /// The envelope.
+        ticket: Ticket,
+        /// What is to be done with it.
+        order: Order,
+    },
     /// Yes, to an `Acquire` or a `Renew`.
     Granted {
         /// Which.

@@ -40,6 +40,8 @@ pub(super) struct Lane {
     pub(super) idle: PerClass<BTreeSet<Conversation>>,
     /// Left alone until then.
     pub(super) closed_until: Option<Timestamp>,
+    /// When it was closed last.
+    pub(super) closed_at: Timestamp,
     /// Closures in a row.
     pub(super) failures: u32,
     /// No more conversations than this until then: one more was refused.
@@ -325,6 +327,7 @@ impl Lanes {
             established: 0,
             idle: PerClass::default(),
             closed_until: None,
+            closed_at: Timestamp::default(),
             failures: 0,
             ceiling: None,
             pace: Pace::default(),

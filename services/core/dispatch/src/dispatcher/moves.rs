@@ -28,6 +28,8 @@ pub(super) struct Moves {
     jobs: VecDeque<Job>,
     /// Lanes of blocked paths that are not looked at yet.
     lanes: VecDeque<(LaneId, Class)>,
+    /// What operators ordered, and is not begun.
+    pub(super) ordered: VecDeque<(Ticket, Plan)>,
     /// Moves under way.
     pub(super) under_way: usize,
 }
@@ -87,6 +89,7 @@ impl Dispatcher {
 
     /// Moves a few more, if moves are to be made.
     pub(super) fn make_moves(&mut self) {
+        self.make_ordered_moves();
         while let Some((lane, class)) = self.moves.lanes.pop_front() {
             self.move_lane_if_blocked(lane, class);
         }

@@ -85,7 +85,7 @@ impl Dispatcher {
         self.index.of_message(*message).map(part).collect()
     }
 
-    fn wait_of(&self, held: &Held, now: Timestamp) -> Wait {
+    pub(super) fn wait_of(&self, held: &Held, now: Timestamp) -> Wait {
         match held.stage {
             Stage::Waiting { until, reason } | Stage::Settling { until, reason } => Wait { until, reason },
             Stage::Bound(conversation) | Stage::InFlight(conversation) => {

@@ -14,6 +14,8 @@ mod outcomes;
 
 mod bodies;
 
+mod orders;
+
 mod shards;
 
 mod random;

@@ -108,6 +108,7 @@ impl Dispatcher {
             lane.failures = lane.failures.saturating_add(1);
             let pause = pause(self.config.first_closure, self.config.longest_closure, lane.failures);
             lane.closed_until = Some(now.after(pause));
+            lane.closed_at = now;
             lane.pace.set_busy(false, now);
         }
         self.set_lane_alarm(id);

@@ -19,7 +19,7 @@ async fn member(spool: &Spool, name: &'static str, rows: usize) -> tokio::task::
         while let Some(question) = questions.next().await {
             question.delivery_query().unwrap();
             let row = SummaryRow { site: "x".repeat(1_000), ..SummaryRow::default() };
-            let answer = DeliveryAnswer { member: name.to_owned(), rows: vec![row; rows], parts: Vec::new() };
+            let answer = DeliveryAnswer { member: name.to_owned(), rows: vec![row; rows], ..Default::default() };
             question.answer_delivery(answer).await;
         }
     })

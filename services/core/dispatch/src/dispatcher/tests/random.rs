@@ -14,6 +14,7 @@ use crate::dispatcher::conversation::{Talk, TalkStage};
 use crate::dispatcher::lane::LaneId;
 use crate::dispatcher::{Action, AttemptResult, Conversation, DispatcherConfig, Fact, FailureScope, Ticket};
 use crate::limits::{PathLimits, Shaping};
+use crate::rules::Order;
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -49,6 +50,11 @@ enum Event {
         urgent: bool,
         what: u8,
     },
+    /// An operator orders something about one that is known.
+    Order {
+        which: u8,
+        what: u8,
+    },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -62,6 +68,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => prop_oneof![0..50u32, 0..3_000u32, 0..120_000u32].prop_map(|millis| Event::Time { millis }),
         1 => any::<u8>().prop_map(|which| Event::Cut { which }),
         1 => (any::<bool>(), 0..3u8).prop_map(|(urgent, what)| Event::Shard { urgent, what }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(which, what)| Event::Order { which, what }),
     ]
 }
 
@@ -144,6 +151,14 @@ impl Trial {
                     self.cut(conversation, which);
                 }
             }
+            Event::Order { which, what } => {
+                let living: Vec<Ticket> =
+                    self.world.mails.iter().filter(|(_, mail)| !mail.is_over()).map(|(ticket, _)| *ticket).collect();
+                if let Some(&ticket) = living.get(usize::from(which) % living.len().max(1)) {
+                    let order = self.order(ticket, what);
+                    self.world.fact(Fact::Ordered { ticket, order });
+                }
+            }
             Event::Shard { urgent, what } => {
                 let shard = if urgent { URGENT } else { BULK };
                 match (what, self.taken[number(shard)]) {
@@ -155,6 +170,17 @@ impl Trial {
             }
         }
         self.judge();
+    }
+
+    fn order(&self, ticket: Ticket, what: u8) -> Order {
+        let pending = &self.world.mails[&ticket].entry.pending;
+        let some = pending.iter().copied().take(1 + usize::from(what) % pending.len()).collect();
+        match what % 4 {
+            0 => Order::Suspend { rule: "hold-1".parse().unwrap() },
+            1 => Order::Park,
+            2 => Order::End { outcome: postrider_model::Outcome::Deleted, reply: reply(554), recipients: some },
+            _ => Order::Flush { given: self.world.now },
+        }
     }
 
     /// What a connection carried when it went was lost, or had not been begun.

@@ -11,6 +11,7 @@ use crate::dispatcher::{
     Path, Plan, Source, Ticket,
 };
 use crate::limits::{Grant, LimitOwner, Shaping};
+use crate::rules::Order;
 
 pub const BULK: ShardId = ShardId { class: Class::Bulk, index: 0 };
 pub const URGENT: ShardId = ShardId { class: Class::Transactional, index: 0 };
@@ -120,6 +121,15 @@ impl World {
         let mail = Mail { entry: entry.clone(), body_held, in_flight: None, plan: None, handed_back: false };
         self.mails.insert(ticket, mail);
         self.fact(Fact::Arrived(entry));
+        ticket
+    }
+
+    pub fn arrive_under(&mut self, entry: Entry, order: Order) -> Ticket {
+        let ticket = entry.ticket;
+        let body_held = entry.body_held;
+        let mail = Mail { entry: entry.clone(), body_held, in_flight: None, plan: None, handed_back: false };
+        self.mails.insert(ticket, mail);
+        self.fact(Fact::ArrivedUnder { entry, order });
         ticket
     }
 

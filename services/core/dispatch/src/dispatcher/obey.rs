@@ -1,0 +1,109 @@
+//! What operators order about envelopes that are held: to HOLD, to their end, or at once into line. Conversations and settles
+//! under way are let end: what comes of them meets the order when it arrives the next time.
+
+use postrider_model::{Class, Move, Outcome, Tier, Timestamp, WaitReason};
+
+use super::index::Stage;
+use super::lane::LaneId;
+use super::{Dispatcher, Entry, Plan, Ticket};
+use crate::retry;
+use crate::rules::Order;
+
+impl Dispatcher {
+    /// Why an envelope waits; `None` if it is not held.
+    pub fn wait_reason(&self, ticket: Ticket) -> Option<WaitReason> {
+        self.index.get(ticket).map(|held| self.wait_of(held, self.now).reason)
+    }
+
+    /// Something is ordered about an envelope. Whether that has taken it out of its ordinary course.
+    pub(super) fn obey(&mut self, ticket: Ticket, order: &Order) -> bool {
+        let Some(held) = self.index.get(ticket) else { return false };
+        let (lane, stage) = (held.lane, held.stage);
+        match stage {
+            Stage::InFlight(_) | Stage::Settling { .. } | Stage::Waiting { reason: WaitReason::Held, .. } => {
+                return false;
+            }
+            Stage::Waiting { .. } | Stage::Ready(_) | Stage::Bound(_) => {}
+        }
+        let plan = match order {
+            Order::Flush { given } => {
+                self.lift(lane, *given);
+                if matches!(stage, Stage::Waiting { reason, .. } if reason != WaitReason::NotBefore) {
+                    self.stand_in_line(ticket);
+                }
+                return false;
+            }
+            Order::Park => self.rest(&held.entry, &[], Tier::H4, WaitReason::Held),
+            Order::Suspend { rule } => {
+                let outcomes = held.entry.pending.iter().map(|&index| (index, Outcome::Suspended, None)).collect();
+                Plan { attempted: false, outcomes, next: Move::Hold { rule: rule.clone() } }
+            }
+            Order::End { outcome, reply, recipients } => {
+                let mut plan = self.rest(&held.entry, recipients, Tier::M1, WaitReason::Queued);
+                for (index, ended, said) in &mut plan.outcomes {
+                    if recipients.contains(index) {
+                        (*ended, *said) = (*outcome, Some(reply.clone()));
+                    }
+                }
+                plan
+            }
+        };
+        // Nobody may send it any more; it is moved when its turn to be moved has come.
+        self.take_out(ticket);
+        let until = self.index.get(ticket).map_or(self.now, |held| held.entry.expiry);
+        self.set_stage(ticket, Stage::Waiting { until, reason: WaitReason::Held });
+        self.moves.ordered.push_back((ticket, plan));
+        true
+    }
+
+    /// The plan for those that are not in `ended`: they wait in this tier, or the longest that ends before their expiry.
+    fn rest(&self, entry: &Entry, ended: &[u32], tier: Tier, reason: WaitReason) -> Plan {
+        let (now, delays) = (self.now, &self.config.tier_delays);
+        let pending: Vec<u32> = entry.pending.iter().copied().filter(|index| !ended.contains(index)).collect();
+        let tier = match pending.is_empty() {
+            true => None,
+            false => retry::tier_nearest(now.after(delays.of(tier)), tier, now, entry.expiry, delays),
+        };
+        let outcome = if tier.is_some() { Outcome::Moved } else { Outcome::Expired };
+        let outcomes = entry.pending.iter().map(|&index| (index, outcome, entry.last_reply.clone())).collect();
+        let next = tier.map_or(Move::Finished, |tier| Move::Tier {
+            tier,
+            reason,
+            until: now.after(delays.of(tier)),
+            attempt: entry.attempt,
+            pending,
+            last_reply: entry.last_reply.clone(),
+        });
+        Plan { attempted: false, outcomes, next }
+    }
+
+    /// Moves a few more of what was ordered to move.
+    pub(super) fn make_ordered_moves(&mut self) {
+        while self.moves.under_way < self.config.moves_at_once.max(1) {
+            let Some((ticket, plan)) = self.moves.ordered.pop_front() else { return };
+            let stage = self.index.get(ticket).map(|held| held.stage);
+            // It may have expired or been handed back meanwhile.
+            if matches!(stage, Some(Stage::Waiting { reason: WaitReason::Held, .. })) {
+                self.moves.under_way += 1;
+                self.settle(ticket, plan, Stage::Settling { until: self.now, reason: WaitReason::Held });
+            }
+        }
+    }
+
+    /// Opens a lane that was closed before the order was given. Closures in a row are still counted: if its exchangers fail
+    /// again it is left alone for longer.
+    fn lift(&mut self, id: LaneId, given: Timestamp) {
+        let now = self.now;
+        let Some(lane) = self.lanes.lane_mut(id).filter(|lane| lane.closed_at < given) else { return };
+        lane.ceiling = None;
+        if lane.closed_until.take_if(|until| *until > now).is_none() {
+            return;
+        }
+        let busy = !lane.is_empty();
+        lane.pace.set_busy(busy, now);
+        self.set_lane_alarm(id);
+        for class in Class::ALL {
+            self.wants(id, class);
+        }
+    }
+}
