@@ -27,6 +27,8 @@ pub mod sink;
 
 pub mod streams;
 
+pub mod rules;
+
 pub mod servers;
 
 pub mod tmpfs;

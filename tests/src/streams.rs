@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use async_nats::jetstream;
 
 /// Streams that mail passes through, by the beginnings of their names.
-const PASSED: [&str; 4] = ["READY_", "RETRY_", "INTAKE", "DEAD"];
+const PASSED: [&str; 5] = ["READY_", "RETRY_", "INTAKE", "HOLD", "DEAD"];
 
 /// Waits until nothing is left in the streams that mail passes through, and nothing is unacknowledged.
 ///

@@ -56,5 +56,7 @@ mod e2e {
 
     mod front_killed;
 
+    mod suspended;
+
     mod durability;
 }

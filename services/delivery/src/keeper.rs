@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const WINDOW: usize = 64;
 
 /// What was read longer ago than this is read again: it may have left, and its id been forgotten.
-const FRESH: Duration = Duration::from_secs(20);
+const FRESH: Duration = Duration::from_secs(10);
 
 /// From so many messages in READY on, no more than a chunk is brought there every [`PAUSE`].
 const READY_IS_BUSY: u64 = 20_000;

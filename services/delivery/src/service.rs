@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use postrider_dispatch::dispatcher::Dispatcher;
 use postrider_dispatch::sites;
-use postrider_model::{Domain, MemberId, Snapshot};
+use postrider_model::{Domain, Envelope, MemberId, Snapshot};
 use postrider_nats::{Spool, Standing};
 use postrider_net::{Dialer, Dns, SiteResolver, tls};
-use postrider_runtime::{ClusterKey, Readiness, ReadinessFlag, random};
+use postrider_runtime::{ClusterKey, Readiness, ReadinessFlag, clock, random};
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -150,7 +150,10 @@ impl Delivery {
         tasks.spawn(self.keeper.run(shutdown.clone()));
         if self.config.promote {
             let (spool, stop, metrics) = (self.spool.clone(), shutdown.clone(), self.tools.metrics.clone());
-            tasks.spawn(async move { spool.run_promoters(stop, move |event| metrics.promoter(&event)).await });
+            let rules = self.arrivals.rules.clone();
+            let is_wanted = move |envelope: &Envelope| rules.borrow().order(envelope, None, clock::now()).is_some();
+            let tell = move |event| metrics.promoter(&event);
+            tasks.spawn(async move { spool.run_promoters(stop, is_wanted, tell).await });
             let (spool, stop, metrics) = (self.spool.clone(), shutdown.clone(), self.tools.metrics.clone());
             tasks.spawn(async move { spool.run_splitter(stop, move |event| metrics.splitter(&event)).await });
         }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Keeper, LOOK_EVERY};
+use super::{FRESH, Keeper, LOOK_EVERY};
 
 /// Why a scan came to no end.
 enum Cut {
@@ -57,15 +57,15 @@ impl Keeper {
         }
         let mut counts = Vec::new();
         for tier in Tier::ALL {
-            let place = Place::Tier(tier);
-            let matched = self.scan_tier(rule, place, stop).await?;
-            counts.push((place.to_string(), matched));
+            let matched = self.scan_tier(rule, tier, stop).await?;
+            counts.push((tier.to_string(), matched));
         }
         Ok(counts)
     }
 
-    async fn scan_tier(&self, rule: &Rule, place: Place, stop: &CancellationToken) -> Result<u64, Cut> {
-        let begun = self.spool.server_now();
+    async fn scan_tier(&self, rule: &Rule, tier: Tier, stop: &CancellationToken) -> Result<u64, Cut> {
+        let (begun, delay) = (self.spool.server_now(), self.spool.tier_delays().of(tier));
+        let place = Place::Tier(tier);
         self.show(rule, place, 0, 0);
         let (mut looked_at, mut matched, mut left) = (0, 0, 0);
         let mut scan = self.spool.scan_place(place, &rule.filter);
@@ -76,13 +76,18 @@ impl Keeper {
             if stop.is_cancelled() || !wanted {
                 return Err(Cut::Stopped);
             }
-            // What comes now has met the rule.
-            let behind = chunk.last().is_some_and(|last| last.stored > begun.after(super::FRESH));
+            // What comes now has met the rule, or meets it in READY.
+            let behind = chunk.last().is_some_and(|last| last.stored > begun.after(FRESH));
             looked_at += chunk.len();
             chunk.retain(|found| {
                 let envelope = found.packet.envelope();
                 matches(&rule.filter, envelope) && waits(&rule.filter, envelope, None)
             });
+            // What is due soon is a promoter's, and comes by itself: nothing has two movers.
+            let soon = self.spool.server_now().after(2 * FRESH);
+            let all = chunk.len();
+            chunk.retain(|found| found.stored.after(delay) > soon);
+            matched += all - chunk.len();
             if !chunk.is_empty() {
                 let brought = self.bring(chunk, read, stop).await;
                 matched += brought.done;

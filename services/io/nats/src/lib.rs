@@ -79,7 +79,7 @@ mod tier;
 pub use tier::{Depth, LookError};
 
 mod place;
-pub use place::{BringError, Found, Place, PlaceScan, PlaceState};
+pub use place::{BringError, Found, PlaceScan, PlaceState};
 
 mod count;
 

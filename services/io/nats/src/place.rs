@@ -2,10 +2,8 @@
 //! once, and for what may leave HOLD. Nothing is ever purged; what leaves is published to READY first and deleted by its sequence
 //! then.
 
-use std::fmt;
-
 use async_nats::jetstream::stream::Stream;
-use postrider_model::{Class, RuleFilter, Tier, Timestamp, escape_token};
+use postrider_model::{Class, RuleFilter, Timestamp, escape_token};
 use postrider_proto::Packet;
 
 use crate::body::BodyError;
@@ -14,45 +12,11 @@ use crate::publish::PublishError;
 use crate::spool::Spool;
 use crate::subject::{self, StreamName};
 use crate::tier::{Depth, LookError};
+use crate::waiting::Place;
 use thiserror::Error;
 
 /// A clock that is behind must not hide a message from who looks for it by the time in its id.
 const SKEW: std::time::Duration = std::time::Duration::from_secs(120);
-
-/// Where mail lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
-    /// READY: its turn is now. What the owners of shards hold in memory lies here too.
-    Ready,
-    /// A tier.
-    Tier(Tier),
-    /// HOLD: an operator suspended it.
-    Hold,
-}
-
-impl Place {
-    /// All places, in the order in which mail goes through them.
-    pub const ALL: [Self; 7] = [
-        Self::Ready,
-        Self::Tier(Tier::M1),
-        Self::Tier(Tier::M5),
-        Self::Tier(Tier::M15),
-        Self::Tier(Tier::H1),
-        Self::Tier(Tier::H4),
-        Self::Hold,
-    ];
-}
-
-/// `ready`, `1m`, ..., `hold`.
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ready => f.pad("ready"),
-            Self::Tier(tier) => f.pad(tier.as_str()),
-            Self::Hold => f.pad("hold"),
-        }
-    }
-}
 
 /// A packet where it lies. Looking at it leases nothing: it may have left meanwhile.
 #[derive(Clone, Debug)]
@@ -96,7 +60,7 @@ pub enum BringError {
 
 impl Spool {
     /// Looks through a place from its beginning for what a filter may match. The filter narrows what is read as far as
-    /// subjects and times go; each packet is still to be held against it.
+    /// subjects and times go; each packet is still to be held against it. Records of INTAKE are no packets, and passed over.
     pub fn scan_place(&self, place: Place, filter: &RuleFilter) -> PlaceScan {
         let since = filter.message.map(|message| message.timestamp().before(SKEW));
         let reader = |stream: StreamName| {
@@ -168,6 +132,8 @@ impl Spool {
             }
             Place::Tier(tier) => vec![StreamName::Retry(tier)],
             Place::Hold => vec![StreamName::Hold],
+            Place::Intake => vec![StreamName::Intake],
+            Place::Dead => vec![StreamName::Dead],
         }
     }
 }
@@ -218,11 +184,15 @@ fn narrow(place: Place, filter: &RuleFilter) -> String {
         Place::Ready => format!("ready.*.{site}.{tenant}"),
         Place::Tier(tier) => format!("retry.{tier}.{class}.*.{site}.{tenant}"),
         Place::Hold => format!("hold.{class}.{tenant}.{site}"),
+        Place::Intake => subject::INTAKE.to_owned(),
+        Place::Dead => "dead.>".to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use postrider_model::Tier;
+
     use super::*;
 
     #[test]

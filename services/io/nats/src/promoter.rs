@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use postrider_dispatch::promote::{BatchDecision, DueMail, HeadDecision, Placement, judge_head, judge_pulled};
-use postrider_model::{Class, ShardId, Tier};
+use postrider_model::{Class, Envelope, ShardId, Tier};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -56,17 +56,20 @@ pub enum PromoterEvent {
 }
 
 impl Spool {
-    /// Promotes from all tiers until `shutdown`, and tells of every envelope.
+    /// Promotes from all tiers until `shutdown`, and tells of every envelope. Of which `is_wanted` an operator has ordered
+    /// something, which its owner is to obey: it goes to READY whatever its owner has room for.
     pub async fn run_promoters(
         &self,
         shutdown: CancellationToken,
+        is_wanted: impl Fn(&Envelope) -> bool + Clone + Send + Sync + 'static,
         tell: impl Fn(PromoterEvent) + Clone + Send + Sync + 'static,
     ) {
         let mut loops = JoinSet::new();
         for tier in Tier::ALL {
             for class in Class::ALL {
-                let (spool, shutdown, tell) = (self.clone(), shutdown.clone(), tell.clone());
-                loops.spawn(async move { promote(&spool, tier, class, &shutdown, &tell).await });
+                let (spool, shutdown) = (self.clone(), shutdown.clone());
+                let (is_wanted, tell) = (is_wanted.clone(), tell.clone());
+                loops.spawn(async move { promote(&spool, (tier, class), &shutdown, &is_wanted, &tell).await });
             }
         }
         while let Some(ended) = loops.join_next().await {
@@ -79,9 +82,9 @@ impl Spool {
 
 async fn promote(
     spool: &Spool,
-    tier: Tier,
-    class: Class,
+    (tier, class): (Tier, Class),
     shutdown: &CancellationToken,
+    is_wanted: &(impl Fn(&Envelope) -> bool + Sync),
     tell: &(impl Fn(PromoterEvent) + Sync),
 ) {
     let delay = spool.tier_delays().of(tier);
@@ -89,12 +92,14 @@ async fn promote(
     while !shutdown.is_cancelled() {
         let now = spool.server_now();
         let pause = match spool.tier_head(tier, class).await.map(|head| judge_head(head, delay, now)) {
-            Ok(HeadDecision::Promote) => match promote_batch(spool, &mut puller, (tier, class), tell).await {
-                // All of what is due is in the hands of another promoter.
-                Batch { promoted: 0, unwilling: false } => Duration::from_millis(100).min(delay),
-                Batch { promoted: 0, unwilling: true } => UNWILLING,
-                Batch { .. } => continue,
-            },
+            Ok(HeadDecision::Promote) => {
+                match promote_batch(spool, &mut puller, (tier, class), is_wanted, tell).await {
+                    // All of what is due is in the hands of another promoter.
+                    Batch { promoted: 0, unwilling: false } => Duration::from_millis(100).min(delay),
+                    Batch { promoted: 0, unwilling: true } => UNWILLING,
+                    Batch { .. } => continue,
+                }
+            }
             // Short tiers, as in trials, are looked at more often.
             Ok(HeadDecision::Sleep { until }) => {
                 until.since(now).min(delay / 4).max(Duration::from_millis(20).min(delay))
@@ -122,15 +127,20 @@ async fn promote_batch(
     spool: &Spool,
     puller: &mut TierPuller,
     (tier, class): (Tier, Class),
+    is_wanted: &(impl Fn(&Envelope) -> bool + Sync),
     tell: &(impl Fn(PromoterEvent) + Sync),
 ) -> Batch {
     let delay = spool.tier_delays().of(tier);
     let now = spool.server_now();
     let mut due: HashMap<ShardId, DueMail<Leased>> = HashMap::new();
+    let mut wanted = Vec::new();
     for pulled in puller.pull(BATCH).await {
         match pulled {
             Err(undecodable) => spool.bury_undecodable(undecodable).await,
             Ok(leased) => match judge_pulled(leased.stored, delay, now) {
+                BatchDecision::Promote if is_wanted(leased.packet.envelope()) => {
+                    wanted.push((leased, Placement::Ready))
+                }
                 BatchDecision::Promote => {
                     let envelope = leased.packet.envelope();
                     let (site, tenant) = (envelope.state.site.clone(), envelope.tenant.clone());
@@ -143,7 +153,7 @@ async fn promote_batch(
         }
     }
     let placed = join_all(due.into_iter().map(|(shard, due)| place(spool, shard, due))).await;
-    let moved = stream::iter(placed.into_iter().flatten())
+    let moved = stream::iter(placed.into_iter().flatten().chain(wanted))
         .map(|(leased, placement)| async move {
             let moved = move_one(spool, leased, tier, placement, || {
                 tell(match placement {

@@ -4,6 +4,8 @@
 //! promoted to READY, HOLD is released): the copy is there before the original goes, so what has left a stream before it was
 //! read is found in one that is read later.
 
+use std::fmt;
+
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use postrider_model::Tier;
@@ -30,6 +32,32 @@ pub enum Place {
     Ready,
     /// Among the dead letters: it waits for nothing, but can be put back.
     Dead,
+}
+
+impl Place {
+    /// Where packets wait, in the order in which they go through.
+    pub const OF_PACKETS: [Self; 7] = [
+        Self::Ready,
+        Self::Tier(Tier::M1),
+        Self::Tier(Tier::M5),
+        Self::Tier(Tier::M15),
+        Self::Tier(Tier::H1),
+        Self::Tier(Tier::H4),
+        Self::Hold,
+    ];
+}
+
+/// `intake`, `1m`, ..., `hold`, `ready`, `dead`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Intake => f.pad("intake"),
+            Self::Tier(tier) => f.pad(tier.as_str()),
+            Self::Hold => f.pad("hold"),
+            Self::Ready => f.pad("ready"),
+            Self::Dead => f.pad("dead"),
+        }
+    }
 }
 
 /// A packet that waits.
@@ -61,12 +89,12 @@ impl Spool {
         places.extend(bulk.chain([StreamName::ReadyTransactional]).map(|stream| (Place::Ready, stream.to_string())));
         let mut unreadable = 0;
         for (place, stream) in places {
-            unreadable += self.scan_place(place, &stream, &mut see).await?;
+            unreadable += self.scan_stream(place, &stream, &mut see).await?;
         }
         Ok(unreadable)
     }
 
-    async fn scan_place(&self, place: Place, stream: &str, see: &mut impl FnMut(Waiting)) -> Result<u64, ReadError> {
+    async fn scan_stream(&self, place: Place, stream: &str, see: &mut impl FnMut(Waiting)) -> Result<u64, ReadError> {
         let Some(last) = self.end_of(stream).await.map_err(|error| ReadError::new(&error.stream, error.why))? else {
             return Ok(0);
         };

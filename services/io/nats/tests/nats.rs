@@ -35,6 +35,9 @@ mod bodies;
 #[path = "nats/events.rs"]
 mod events;
 
+#[path = "nats/hold.rs"]
+mod hold;
+
 #[path = "nats/operations.rs"]
 mod operations;
 

@@ -112,7 +112,7 @@ async fn what_gets_no_credit_goes_to_a_tier_again_with_its_id() {
     }
     let promoters = tokio::spawn({
         let (spool, stop) = (spool.clone(), stop.clone());
-        async move { spool.run_promoters(stop, |_| {}).await }
+        async move { spool.run_promoters(stop, |_| false, |_| {}).await }
     });
     eventually("all are placed", async || (count(&spool, Some(Tier::M1)).await == 0).then_some(())).await;
     let (ready, later) = (count(&spool, None).await, count(&spool, Some(Tier::M15)).await);
@@ -142,7 +142,7 @@ async fn the_same_short_tier_takes_an_envelope_again_and_again_and_loses_none() 
                 delayed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
         };
-        async move { spool.run_promoters(stop, count).await }
+        async move { spool.run_promoters(stop, |_| false, count).await }
     });
     let enough = async || (delayed.load(std::sync::atomic::Ordering::Relaxed) > 60).then_some(());
     eventually("several rounds", enough).await;
