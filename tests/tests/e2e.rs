@@ -2,6 +2,8 @@
 //! client commands say of it. One file a scenario, named by the scenario.
 
 mod e2e {
+    mod bench;
+
     mod first_message;
 
     mod peers;

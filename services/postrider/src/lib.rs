@@ -1,6 +1,7 @@
-//! The binary's parts: the servers, one machine's whole cluster (`up`), the simulated provider (`receiver`) and the client
-//! commands.
+//! The binary's parts: the servers, one machine's whole cluster (`up`), the simulated provider (`receiver`), the load
+//! (`bench`) and the client commands.
 
+pub mod bench;
 pub mod client;
 pub mod process;
 pub mod receiver;

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use postrider::bench::{self, BenchArgs};
 use postrider::client::{self, ClientCommand};
 use postrider::receiver::ReceiverArguments;
 use postrider::serve::{self, ServeArgs};
@@ -33,6 +34,8 @@ enum Command {
     Control(ServeArgs),
     /// Play a mailbox provider, for tests and demos
     Receiver(ReceiverArguments),
+    /// Measure rate, latency, CPU and memory under load, alone or in turns with Postfix
+    Bench(Box<BenchArgs>),
     #[command(flatten)]
     Client(ClientCommand),
     /// Print completions for a shell: source <(postrider completion bash)
@@ -50,6 +53,7 @@ async fn main() -> ExitCode {
         Command::Delivery(args) => serve::delivery(&args).await,
         Command::Control(args) => serve::control(&args).await,
         Command::Receiver(args) => serve::receiver(args).await,
+        Command::Bench(args) => bench::run(*args).await,
         Command::Client(command) => return client::run(command).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
