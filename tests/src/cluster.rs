@@ -57,6 +57,7 @@ pub struct Plan {
     port_base: u16,
     arguments: Vec<String>,
     config: String,
+    nats_server: Option<PathBuf>,
 }
 
 impl Plan {
@@ -70,6 +71,7 @@ impl Plan {
             port_base: 0,
             arguments: Vec::new(),
             config: String::new(),
+            nats_server: None,
         })
     }
 
@@ -84,6 +86,13 @@ impl Plan {
     #[must_use]
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    /// A program to start as nats-server.
+    #[must_use]
+    pub fn nats_server(mut self, program: PathBuf) -> Self {
+        self.nats_server = Some(program);
         self
     }
 
@@ -131,7 +140,8 @@ impl Plan {
             std::fs::write(&file, &self.config)?;
             command.arg("--config").arg(file);
         }
-        command.env("NATS_SERVER", place::nats_server()?).env("HOME", self.folder());
+        let nats_server = self.nats_server.clone().map_or_else(place::nats_server, Ok)?;
+        command.env("NATS_SERVER", nats_server).env("HOME", self.folder());
         command.env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info,postrider=debug".to_owned()));
         Ok(command)
     }

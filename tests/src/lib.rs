@@ -36,3 +36,5 @@ pub mod tmpfs;
 pub mod processes;
 
 pub mod chaos;
+
+pub mod power_cut;

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
@@ -37,6 +37,8 @@ pub struct Shape {
 pub struct Sent {
     /// The recipients of every message that was answered 250, by token.
     pub accepted: BTreeMap<String, Vec<String>>,
+    /// When each of them was answered.
+    pub answered: BTreeMap<String, SystemTime>,
     /// Those whose answer was lost, or 4xx after their end: each may be in the queue or not.
     pub unknown: BTreeMap<String, Vec<String>>,
     /// How often each refusal was heard, by its code.
@@ -47,10 +49,22 @@ impl Sent {
     /// Adds what another load sent.
     pub fn add(&mut self, other: Self) {
         self.accepted.extend(other.accepted);
+        self.answered.extend(other.answered);
         self.unknown.extend(other.unknown);
         for (code, count) in other.refused {
             *self.refused.entry(code).or_default() += count;
         }
+    }
+
+    /// What was known at this moment: whatever was answered later is unknown.
+    #[must_use]
+    pub fn by(&self, moment: SystemTime) -> Self {
+        let mut then = self.clone();
+        let is_later = |token: &String| self.answered.get(token).is_none_or(|&answered| answered > moment);
+        then.unknown
+            .extend(self.accepted.iter().filter(|(token, _)| is_later(token)).map(|(t, r)| (t.clone(), r.clone())));
+        then.accepted.retain(|token, _| !is_later(token));
+        then
     }
 }
 
@@ -182,6 +196,7 @@ impl Shared {
         let mut sent = self.sent();
         match answer {
             Answer::Accepted => {
+                sent.answered.insert(token.clone(), SystemTime::now());
                 sent.accepted.insert(token, recipients);
                 return true;
             }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 
-use crate::place;
+use crate::{place, power_cut};
 
 mod submit;
 pub use submit::{Account, Answer, Security, curl, message_id, nodemailer, smtplib, swaks};
@@ -36,6 +36,8 @@ pub enum Peer {
     Curl,
     /// The programs, and the right to start them.
     Postfix,
+    /// The program, and the right to trace.
+    Strace,
 }
 
 impl Peer {
@@ -58,6 +60,7 @@ impl Peer {
             }
             Self::Swaks => program("swaks"),
             Self::Curl => program("curl"),
+            Self::Strace => power_cut::obstacle(),
             Self::Postfix => file(Ok(PathBuf::from("/usr/lib/postfix/sbin/master"))).or_else(|| match is_root() {
                 Ok(true) => None,
                 Ok(false) => Some("Postfix is started by root only".to_owned()),

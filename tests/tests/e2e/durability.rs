@@ -1,13 +1,15 @@
-//! What a durability class claims to survive is done to it: kill -9 of everything at once, a nats-server lost with its store.
-//! All mail waits while it happens, so that only the store can bring it back.
+//! What a durability class claims to survive is done to it: kill -9 of everything at once, a nats-server lost with its store, a
+//! power cut (how that is done stands in `postrider_tests::power_cut`). All mail waits while it happens, so that only the store can bring it back.
 
 use std::net::TcpListener;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use postrider_tests::cluster::{Cluster, Plan};
 use postrider_tests::load::{Load, Sent};
+use postrider_tests::peers::{Peer, all_here};
+use postrider_tests::power_cut::{self, Disk, Recording};
 use postrider_tests::processes::turn;
 use postrider_tests::sink::Sink;
 use postrider_tests::{process, streams, wait};
@@ -34,6 +36,15 @@ fn come_back(plan: &Plan, sent: &Sent, scenario: &str) -> Result<()> {
     streams::until_empty(cluster.ready.nats, Duration::from_secs(120))
 }
 
+/// Kills everything at once.
+fn kill(cluster: &mut Cluster) -> Result<()> {
+    let pids = cluster.pids();
+    let ids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    ensure!(Command::new("kill").args(["-s", "KILL"]).args(&ids).status()?.success(), "{ids:?} could not be killed");
+    until_dead(pids.get(1..).context("no nats-server")?)?;
+    cluster.process().kill()
+}
+
 fn until_dead(ids: &[u32]) -> Result<()> {
     wait::until("the killed processes to be gone", || Ok((!ids.iter().any(|&id| process::is_alive(id))).then_some(())))
 }
@@ -46,12 +57,7 @@ fn class_process_survives_kill_9_of_every_process_at_once() -> Result<()> {
     ensure!(cluster.ready.durability == "process", "{}", cluster.ready.durability);
     let load = Load::begin(cluster.ready.relay, "process", faults::MANY_SITES);
     load.until_accepted(WAITING)?;
-    let pids = cluster.pids();
-    ensure!(pids.len() == 2, "{pids:?}");
-    let ids: Vec<String> = pids.iter().map(ToString::to_string).collect();
-    ensure!(Command::new("kill").args(["-s", "KILL"]).args(&ids).status()?.success(), "{ids:?} could not be killed");
-    until_dead(pids.get(1..).context("no nats-server")?)?;
-    cluster.process().kill()?;
+    kill(&mut cluster)?;
     let sent = load.finish(0)?;
     come_back(&plan, &sent, "class process, everything killed")
 }
@@ -79,4 +85,79 @@ fn class_quorum_survives_the_loss_of_one_server_with_its_store() -> Result<()> {
     wait::until("the lost server's store to be made anew", || Ok(store.join("jetstream").exists().then_some(())))?;
     cluster.stop()?;
     come_back(&plan, &sent, "class quorum, a server lost with its store")
+}
+
+/// A cluster whose power was cut under load.
+struct PowerCut {
+    plan: Plan,
+    servers: Vec<Recording>,
+    sent: Sent,
+}
+
+impl PowerCut {
+    fn of(flags: &[&str], servers: &[&str]) -> Result<Self> {
+        let plan = Plan::new()?.with(flags);
+        let recorded = power_cut::recorded_nats_server(plan.folder())?;
+        let mut cluster = begin(&plan.clone().nats_server(recorded))?;
+        let load = Load::begin(cluster.ready.relay, "power", faults::MANY_SITES);
+        load.until_accepted(WAITING)?;
+        kill(&mut cluster)?;
+        let sent = load.finish(0)?;
+        let data = plan.folder().join("data");
+        let servers = servers.iter().map(|name| Recording::read(&data, name)).collect::<Result<Vec<_>>>()?;
+        servers.iter().try_for_each(Recording::check)?;
+        Ok(Self { plan, servers, sent })
+    }
+
+    /// Puts every store back to when so many percent of the mail had just been answered 250.
+    fn back_to(&self, percent: usize, disk: Disk) -> Result<Sent> {
+        let mut answered: Vec<SystemTime> = self.sent.answered.values().copied().collect();
+        answered.sort_unstable();
+        let last = answered.len().saturating_sub(1);
+        let moment = answered.get(last * percent / 100).context("nothing was accepted")?;
+        self.servers.iter().try_for_each(|server| server.restore(*moment, disk))?;
+        Ok(self.sent.by(*moment))
+    }
+}
+
+#[test]
+fn class_disk_survives_a_power_cut() -> Result<()> {
+    if !all_here("class_disk_survives_a_power_cut", &[Peer::Strace])? {
+        return Ok(());
+    }
+    let _turn = turn();
+    let cut = PowerCut::of(&["--durability", "disk"], &["nats"])?;
+    for percent in [50, 100] {
+        let sent = cut.back_to(percent, Disk::Journal)?;
+        come_back(&cut.plan, &sent, "class disk, a power cut")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn class_quorum_disk_survives_a_power_cut_of_all_servers() -> Result<()> {
+    if !all_here("class_quorum_disk_survives_a_power_cut_of_all_servers", &[Peer::Strace])? {
+        return Ok(());
+    }
+    let _turn = turn();
+    let cut = PowerCut::of(&["--durability", "quorum+disk"], &["nats-1", "nats-2", "nats-3"])?;
+    let sent = cut.back_to(100, Disk::Journal)?;
+    come_back(&cut.plan, &sent, "class quorum+disk, a power cut")
+}
+
+#[test]
+fn class_process_does_not_survive_a_power_cut() -> Result<()> {
+    if !all_here("class_process_does_not_survive_a_power_cut", &[Peer::Strace])? {
+        return Ok(());
+    }
+    let _turn = turn();
+    let cut = PowerCut::of(&["--durability", "process"], &["nats"])?;
+    let sent = cut.back_to(100, Disk::Journal)?;
+    let sink = Sink::start("127.0.0.1:0".parse()?)?;
+    let cluster = cut.plan.clone().short_tiers().with(&["--trust-loopback"]).route("*", sink.address).start()?;
+    streams::until_empty(cluster.ready.nats, Duration::from_secs(120))?;
+    let verdict = sink.judge(&sent, Duration::ZERO)?;
+    faults::say("class process, a power cut", &verdict.summary());
+    ensure!(!verdict.lost.is_empty(), "nothing is lost: the power cut proves nothing of the other classes");
+    Ok(())
 }
