@@ -32,7 +32,7 @@ const OTHERS: Shape = Shape {
     field: |_| "",
 };
 
-const MANY: usize = 3_000;
+const MANY: usize = 1_500;
 
 /// The number of a message within its load.
 fn number(token: &str) -> usize {

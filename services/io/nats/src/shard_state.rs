@@ -116,6 +116,9 @@ impl Spool {
     /// The tier, at most `longest`, for an envelope that would only wait in READY. `None`: READY is its place, as far as is
     /// known here.
     pub fn tier_for(&self, envelope: &Envelope, longest: Tier) -> Option<Tier> {
+        if self.shard_states().lock().is_empty() {
+            return None;
+        }
         let shard = subject::shard_of(&self.layout(), envelope);
         let Heard { at, jams, .. } = self.shard_states().of(shard)?;
         let jam = jams.of(&envelope.state.site, &envelope.tenant)?;

@@ -82,7 +82,7 @@ impl Dispatcher {
         let guess = lane.pace.guess_for(before, now);
         let crowded = match room {
             Room::Full | Room::Closed => true,
-            _ if self.holds_up_others(&held.entry, lane) => true,
+            _ if self.holds_up_others(&held.entry, lane, room) => true,
             Room::Crowded => guess.map_or(!lane.pace.is_young(now), |guess| guess > index_wait / 2),
             Room::Free => false,
         };
@@ -94,14 +94,18 @@ impl Dispatcher {
         }
     }
 
-    /// Whether READY takes long to come through, and this one has its share of the index already: it makes room for
-    /// others that may stand behind it.
-    fn holds_up_others(&self, entry: &Entry, lane: &Lane) -> bool {
+    /// Whether this one has its share of the index already and is to make room for others: because READY, where they may
+    /// stand behind it, takes long to come through, or because nothing of its lane goes for now.
+    fn holds_up_others(&self, entry: &Entry, lane: &Lane, room: Room) -> bool {
+        let much = lane.entries > self.config.shard_capacity / 2;
+        if lane.is_closed(self.now) && (much || room == Room::Crowded) {
+            return true;
+        }
         if !self.jams.of(entry.shard).is_some_and(ShardJams::is_long) {
             return false;
         }
         let soon = lane.pace.per_minute(self.now).unwrap_or(0) / (60 / SOON_SECS);
         let most = usize::try_from(soon).unwrap_or(usize::MAX).max(self.config.shard_capacity / 100);
-        self.index.crowd(entry.shard, &entry.site, &entry.tenant) > most.min(self.config.tenant_site_capacity)
+        much || self.index.crowd(entry.shard, &entry.site, &entry.tenant) > most.min(self.config.tenant_site_capacity)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_model::{ShardId, SiteName, TenantId, Timestamp, WaitReason};
 
 use super::Dispatcher;
-use super::jams::{ShardJams, SiteJam, TenantJam};
+use super::jams::{ShardJams, TenantJam};
 use super::lane::Wait;
 use crate::shard_state::{Credit, CreditLine, Jam, ShardState};
 
@@ -40,7 +40,7 @@ impl Dispatcher {
         self.jams.sweep(shard, now);
         let mut jams = Vec::new();
         let Some(known) = self.jams.of(shard) else { return ShardState::default() };
-        let (busy, sites): (bool, Vec<SiteName>) = (self.is_busy(shard), known.sites.keys().cloned().collect());
+        let (busy, sites): (bool, Vec<SiteName>) = (self.is_busy(shard), known.hot().cloned().collect());
         for site in sites {
             self.tell_of(shard, &site, now, &mut jams);
         }
@@ -56,14 +56,15 @@ impl Dispatcher {
     pub fn jammed_sites(&self, shard: ShardId, now: Timestamp) -> Vec<SiteName> {
         let Some(known) = self.jams.of(shard) else { return Vec::new() };
         let least = self.jam_from() / 2;
-        let matters = |(site, jam): (&SiteName, &SiteJam)| {
+        let matters = |site: &SiteName| {
+            let jam = known.site(site)?;
             let told = jam.told || jam.tenants.values().any(|tenant| tenant.told);
             (told || jam.sum(|tenant| tenant.moved(now).max(tenant.deep(None))) >= least).then(|| site.clone())
         };
-        known.sites.iter().filter_map(matters).collect()
+        known.hot().filter_map(matters).collect()
     }
 
-    fn jam_from(&self) -> u64 {
+    pub(super) fn jam_from(&self) -> u64 {
         u64::try_from(self.config.jam_from.max(1)).unwrap_or(u64::MAX)
     }
 
@@ -86,7 +87,7 @@ impl Dispatcher {
         let standing = self.standing(shard, site, now);
         let jam_from = self.jam_from();
         let per_minute = self.per_minute(shard, site, now);
-        let Some(known) = self.jams.of(shard).and_then(|shard| shard.sites.get(site)) else { return };
+        let Some(known) = self.jams.of(shard).and_then(|shard| shard.site(site)) else { return };
         let all = known.sum(|tenant| tenant.moved(now).max(tenant.deep(None)));
         let deep = known.sum(|tenant| tenant.deep(None));
         let closed = standing != Standing::Open && (known.told || all >= jam_from) && all > 0;
@@ -99,7 +100,7 @@ impl Dispatcher {
             let tells = !closed && (moved || goes_on);
             tenants.push((tenant.clone(), tells, waits, turn_in));
         }
-        let Some(known) = self.jams.of_mut(shard).and_then(|shard| shard.sites.get_mut(site)) else { return };
+        let Some(known) = self.jams.of_mut(shard).and_then(|shard| shard.site_mut(site)) else { return };
         known.told = closed;
         for (tenant, tells, waits, turn_in) in tenants {
             if let Some(jam) = known.tenants.get_mut(&tenant) {
@@ -131,10 +132,7 @@ impl Dispatcher {
     pub fn credit(&mut self, shard: ShardId, lines: &[CreditLine], now: Timestamp) -> Vec<Credit> {
         let room = u64::try_from(self.config.shard_capacity - self.config.shard_capacity / 4).unwrap_or(u64::MAX);
         let known = self.jams.of(shard);
-        let on_the_way: u64 = known.map_or(0, |known| {
-            let outstanding = known.sites.values().map(|site| site.sum(|tenant| tenant.outstanding(now)));
-            known.pending() + outstanding.sum::<u64>()
-        });
+        let on_the_way = known.map_or(0, |known| known.pending() + known.outstanding(now));
         let mut left = room.saturating_sub(self.returned(shard) + on_the_way);
         lines.iter().map(|line| self.credit_for(shard, line, &mut left, now)).collect()
     }
@@ -145,7 +143,7 @@ impl Dispatcher {
         let per_minute = self.per_minute(shard, &line.site, now);
         let crowd = self.crowd(shard, &line.site, &line.tenant);
         let cap = u64::try_from(self.config.tenant_site_capacity / 2).unwrap_or(u64::MAX).max(1);
-        let jam = self.jams.of(shard).and_then(|shard| shard.sites.get(&line.site));
+        let jam = self.jams.of(shard).and_then(|shard| shard.site(&line.site));
         let own = jam.and_then(|site| site.tenants.get(&line.tenant));
         let outstanding = own.map_or(0, |jam| jam.outstanding(now));
         let before = own.map_or(0, |jam| jam.deep(Some(line.from))) + crowd;
@@ -163,7 +161,7 @@ impl Dispatcher {
         let granted = count.min(wanted).min(*left);
         *left -= granted;
         if let Some(known) = self.jams.of_mut(shard).filter(|_| granted > 0)
-            && let Some(jam) = known.sites.get_mut(&line.site)
+            && let Some(jam) = known.site_mut(&line.site)
         {
             jam.tenants.entry(line.tenant.clone()).or_default().grant(granted, now);
         }
@@ -205,7 +203,7 @@ impl Dispatcher {
 
     /// What it drains of one tenant in a minute, if all that have mail waiting get the same.
     fn per_minute(&self, shard: ShardId, site: &SiteName, now: Timestamp) -> u64 {
-        let known = self.jams.of(shard).and_then(|shard| shard.sites.get(site));
+        let known = self.jams.of(shard).and_then(|shard| shard.site(site));
         let waits = |tenant: &&TenantJam| tenant.told || tenant.deep(None) > 0;
         let tenants = known.map_or(0, |site| site.tenants.values().filter(waits).count());
         let tenants = u64::try_from(tenants).unwrap_or(u64::MAX).max(1);

@@ -1,7 +1,7 @@
 //! What each shard has lately moved to tiers, what lies there, and how long its READY is: the memory behind the state that
 //! others read. Only counts; what follows from it is decided in `credit`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use postrider_model::{ShardId, SiteName, TenantId, Tier, Timestamp};
@@ -18,12 +18,19 @@ const TRACKED: usize = 2_000;
 /// Credit that was given out and has not been used after this long never will be.
 const CREDIT_LIVES: Duration = Duration::from_secs(5);
 
-/// READY is long if it takes longer than this to come through, ...
-const LONG: Duration = Duration::from_secs(4);
-/// ... and holds more than this; ...
-const MANY: u64 = 1_000;
+/// READY is long if it would take longer than this to come through, ...
+const LONG: Duration = Duration::from_secs(7);
+/// ... and holds more than this, ...
+const MANY: u64 = 200;
+/// ... for so long; ...
+const LASTS: Duration = Duration::from_secs(1);
 /// ... and it is that until it holds no more than this.
-const FEW: u64 = 500;
+const FEW: u64 = 50;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How often what is over is looked for.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// A number of things lately.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,12 +59,34 @@ impl Recent {
         self.turn(now);
         self.now + self.before
     }
+}
 
-    /// In a second.
+/// How many a second, by the better of this second and the one before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Speed {
+    since: Timestamp,
+    now: u64,
+    before: u64,
+}
+
+impl Speed {
+    fn add(&mut self, now: Timestamp) {
+        self.turn(now);
+        self.now += 1;
+    }
+
+    fn turn(&mut self, now: Timestamp) {
+        let age = now.since(self.since);
+        if age >= SECOND {
+            self.before = if age < SECOND * 2 { self.now } else { 0 };
+            self.now = 0;
+            self.since = now;
+        }
+    }
+
     fn rate(mut self, now: Timestamp) -> u64 {
         self.turn(now);
-        let over = now.since(self.since) + if self.before > 0 { WINDOW } else { Duration::ZERO };
-        (self.now + self.before) * 1_000 / u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(1_000)
+        self.now.max(self.before)
     }
 }
 
@@ -89,6 +118,10 @@ impl TenantJam {
         if now.since(self.granted) > CREDIT_LIVES { 0 } else { self.outstanding }
     }
 
+    fn is_over(&self, now: Timestamp) -> bool {
+        !self.told && self.deep(None) == 0 && self.moved(now) == 0 && self.outstanding(now) == 0
+    }
+
     pub(super) fn grant(&mut self, count: u64, now: Timestamp) {
         self.outstanding = self.outstanding(now) + count;
         self.granted = now;
@@ -99,6 +132,7 @@ impl TenantJam {
 #[derive(Clone, Debug, Default)]
 pub(super) struct SiteJam {
     pub(super) tenants: BTreeMap<TenantId, TenantJam>,
+    moved: Recent,
     last: Timestamp,
     /// Others were told of it as a whole.
     pub(super) told: bool,
@@ -113,10 +147,15 @@ impl SiteJam {
 /// One shard.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ShardJams {
-    pub(super) sites: HashMap<SiteName, SiteJam>,
+    sites: HashMap<SiteName, SiteJam>,
+    /// Those among them that may be worth a word to others.
+    hot: BTreeSet<SiteName>,
     pending: u64,
-    taken: Recent,
+    taken: Speed,
     long: bool,
+    /// Since when it would be long.
+    long_since: Option<Timestamp>,
+    swept: Timestamp,
 }
 
 impl ShardJams {
@@ -130,9 +169,32 @@ impl ShardJams {
         self.long
     }
 
+    pub(super) fn site(&self, site: &SiteName) -> Option<&SiteJam> {
+        self.sites.get(site)
+    }
+
+    pub(super) fn site_mut(&mut self, site: &SiteName) -> Option<&mut SiteJam> {
+        self.sites.get_mut(site)
+    }
+
+    pub(super) fn hot(&self) -> impl Iterator<Item = &SiteName> {
+        self.hot.iter()
+    }
+
+    /// Credit that is given out for any of its sites.
+    pub(super) fn outstanding(&self, now: Timestamp) -> u64 {
+        let of = |site: &SiteName| self.sites.get(site).map_or(0, |site| site.sum(|tenant| tenant.outstanding(now)));
+        self.hot.iter().map(of).sum()
+    }
+
     fn judge(&mut self, now: Timestamp) {
         let through = self.taken.rate(now).max(1).saturating_mul(LONG.as_secs());
-        self.long = if self.long { self.pending > FEW } else { self.pending > MANY.max(through) };
+        if self.pending <= MANY.max(through) {
+            self.long_since = None;
+        } else if now.since(*self.long_since.get_or_insert(now)) >= LASTS {
+            self.long = true;
+        }
+        self.long &= self.pending > FEW;
     }
 }
 
@@ -170,21 +232,25 @@ impl Jams {
     /// One came out of READY.
     pub(super) fn arrived(&mut self, shard: ShardId, site: &SiteName, tenant: &TenantId, now: Timestamp) {
         let Some(shard) = self.shards.get_mut(&shard) else { return };
-        shard.taken.add(1, now);
+        shard.taken.add(now);
         if let Some(jam) = shard.sites.get_mut(site).and_then(|site| site.tenants.get_mut(tenant)) {
             jam.outstanding = jam.outstanding.saturating_sub(1);
         }
     }
 
-    /// One was moved to a tier, for no reason of its own.
-    pub(super) fn moved(&mut self, shard: ShardId, site: &SiteName, tenant: &TenantId, now: Timestamp) {
+    /// One was moved to a tier, for no reason of its own. From so many on its site is hot.
+    pub(super) fn moved(&mut self, shard: ShardId, site: &SiteName, tenant: &TenantId, hot_from: u64, now: Timestamp) {
         let Some(shard) = self.shards.get_mut(&shard) else { return };
         if shard.sites.len() >= TRACKED && !shard.sites.contains_key(site) {
             return;
         }
-        let site = shard.sites.entry(site.clone()).or_default();
-        site.last = now;
-        site.tenants.entry(tenant.clone()).or_default().moved.add(1, now);
+        let jam = shard.sites.entry(site.clone()).or_default();
+        jam.last = now;
+        jam.moved.add(1, now);
+        jam.tenants.entry(tenant.clone()).or_default().moved.add(1, now);
+        if jam.moved.count(now) >= hot_from && !shard.hot.contains(site) {
+            shard.hot.insert(site.clone());
+        }
     }
 
     /// So much of a site lies in the tiers.
@@ -196,16 +262,20 @@ impl Jams {
         for (tenant, deep) in depths {
             site.tenants.entry(tenant).or_default().deep = deep;
         }
-        site.tenants.retain(|_, jam| jam.told || jam.deep(None) > 0 || jam.moved(now) > 0);
+        site.tenants.retain(|_, jam| !jam.is_over(now));
     }
 
-    /// Forgets what is over.
+    /// Forgets what is over, now and then.
     pub(super) fn sweep(&mut self, shard: ShardId, now: Timestamp) {
-        if let Some(shard) = self.shards.get_mut(&shard) {
-            let is_over =
-                |site: &SiteJam| !site.told && now.since(site.last) > KEPT && site.sum(|jam| jam.deep(None)) == 0;
-            shard.sites.retain(|_, site| !is_over(site));
-        }
+        let Some(shard) = self.shards.get_mut(&shard).filter(|shard| now.since(shard.swept) >= SWEEP) else { return };
+        shard.swept = now;
+        shard.sites.retain(|_, site| {
+            let is_over = !site.told && now.since(site.last) > KEPT && site.sum(|jam| jam.deep(None)) == 0;
+            site.tenants.retain(|_, jam| !jam.is_over(now));
+            !is_over
+        });
+        let sites = &shard.sites;
+        shard.hot.retain(|site| sites.contains_key(site));
     }
 }
 
@@ -226,11 +296,29 @@ mod tests {
         for n in 0..10_000 {
             jams.arrived(SHARD, &site, &tenant, at(n));
         }
-        let mut long = |pending| {
-            jams.pending(SHARD, pending, at(10_000));
+        let mut long = |pending, millis: u64| {
+            jams.pending(SHARD, pending, at(10_000 + millis));
             jams.of(SHARD).unwrap().is_long()
         };
-        assert_eq!([long(3_900), long(4_100), long(600), long(500)], [false, true, true, false]);
+        assert!(!long(6_000, 0) && !long(6_000, 900), "a thousand a second come through");
+        assert!(!long(9_000, 900) && !long(6_000, 950), "for a moment only");
+        assert!(!long(9_000, 1_000) && !long(9_000, 1_900));
+        assert!(long(9_000, 2_000) && long(60, 5_000) && !long(50, 6_000));
+    }
+
+    #[test]
+    fn a_burst_that_comes_through_quickly_is_never_long() {
+        let (mut jams, site, tenant) = (Jams::default(), "google".parse().unwrap(), "acme".parse().unwrap());
+        jams.take_shard(SHARD);
+        jams.arrived(SHARD, &site, &tenant, at(0));
+        for batch in 0..20 {
+            let now = at(9_000 + batch * 150);
+            for _ in 0..1_000 {
+                jams.arrived(SHARD, &site, &tenant, now);
+            }
+            jams.pending(SHARD, (19 - batch) * 1_000, now);
+            assert!(!jams.of(SHARD).unwrap().is_long(), "batch {batch}");
+        }
     }
 
     #[test]

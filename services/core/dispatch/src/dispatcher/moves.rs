@@ -167,7 +167,8 @@ impl Dispatcher {
         let Some(held) = self.index.get(ticket) else { return };
         let entry = &held.entry;
         if reason != WaitReason::NotBefore {
-            self.jams.moved(entry.shard, &entry.site, &entry.tenant, self.now);
+            let hot_from = self.jam_from() / 2;
+            self.jams.moved(entry.shard, &entry.site, &entry.tenant, hot_from, self.now);
         }
         let next = Move::Tier {
             tier,

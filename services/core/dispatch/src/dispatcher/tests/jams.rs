@@ -153,6 +153,8 @@ fn the_turn_of_what_gets_no_credit_is_behind_the_shorter_tiers_only() {
 fn while_ready_is_long_a_tenant_makes_room_and_others_are_told() {
     let mut world = world();
     world.fact(Fact::Pending { shard: BULK, count: 100_000 });
+    world.turn_clock(secs(1));
+    world.fact(Fact::Pending { shard: BULK, count: 100_000 });
     let tickets: Vec<_> = (0..1_000).map(|_| world.bulk("acme", "google")).collect();
     let moved = tickets.iter().filter(|ticket| world.moved(**ticket).is_some()).count();
     assert!((700..1_000).contains(&moved), "{moved}");
@@ -161,6 +163,20 @@ fn while_ready_is_long_a_tenant_makes_room_and_others_are_told() {
     let told = jams(&mut world);
     assert_eq!((told.len(), told[0].tenant.clone()), (1, Some("acme".parse().unwrap())));
     assert_eq!(told[0].reason, WaitReason::Overflow);
+}
+
+#[test]
+fn a_site_that_has_just_closed_does_not_fill_the_index() {
+    let config = DispatcherConfig { shard_capacity: 1_000, tenant_site_capacity: 400, ..DispatcherConfig::default() };
+    let mut world = World::new(config, Shaping::default());
+    close(&mut world, 1);
+    for tenant in ["acme", "other", "third"] {
+        for _ in 0..500 {
+            world.bulk(tenant, "google");
+        }
+    }
+    world.perform_all();
+    assert!((400..=502).contains(&world.dispatcher.held(BULK)), "{}", world.dispatcher.held(BULK));
 }
 
 #[test]
