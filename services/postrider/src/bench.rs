@@ -130,7 +130,10 @@ fn compare(
         sink,
         stop,
     };
-    let mut peers: Vec<Peer> = args.durability.iter().copied().map(Peer::Postrider).collect();
+    let mut peers: Vec<Peer> = match args.to {
+        Some(_) => vec![Peer::Running],
+        None => args.durability.iter().copied().map(Peer::Postrider).collect(),
+    };
     if args.compare.is_some() {
         peers.push(Peer::Postfix);
     }

@@ -163,7 +163,7 @@ fn parse_size(text: &str) -> anyhow::Result<usize> {
 
 fn parse_rate(text: &str) -> anyhow::Result<f64> {
     let rate: f64 = text.parse()?;
-    anyhow::ensure!(rate >= 0.1 && rate <= 1e6, "expected messages a second, from 0.1 to 1000000");
+    anyhow::ensure!((0.1..=1e6).contains(&rate), "expected messages a second, from 0.1 to 1000000");
     Ok(rate)
 }
 

@@ -224,8 +224,11 @@ fn base64_lines(lines: usize, rng: &mut SmallRng) -> Vec<u8> {
 /// Lines of any bytes but those that end a line, a string or a message.
 fn raw_lines(lines: usize, rng: &mut SmallRng) -> Vec<u8> {
     let mut out = Vec::with_capacity(lines * LINE);
+    let mut line = [0u8; LINE - 2];
     for _ in 0..lines {
-        out.extend((0..LINE - 2).map(|_| rng.random_range(b'/'..=255)));
+        rng.fill(&mut line);
+        // From the byte after the dot on.
+        out.extend(line.iter().map(|byte| b'/' + byte % (255 - b'/')));
         out.extend_from_slice(b"\r\n");
     }
     out
@@ -251,7 +254,7 @@ mod tests {
     fn share(size: usize, body: Body) -> f64 {
         let corpus = corpus(size, body);
         let (mut before, mut after) = (0, 0);
-        for number in 0..50 {
+        for number in 0..20 {
             let message = message(&corpus, number);
             before += message.len();
             after += zstd::bulk::compress(&message, 3).unwrap().len();
@@ -279,7 +282,7 @@ mod tests {
         for body in [Body::AsRealMail, Body::Incompressible] {
             for size in [1 << 10, 10 << 10, 100 << 10] {
                 let corpus = corpus(size, body);
-                for number in 0..200 {
+                for number in 0..30 {
                     let message = message(&corpus, number);
                     let off = message.len().abs_diff(size);
                     assert!(off < 160, "{body:?} {size}: {}", message.len());
@@ -295,8 +298,8 @@ mod tests {
     #[test]
     fn every_message_is_its_own_and_comes_again_the_same() {
         let corpus = corpus(1 << 10, Body::AsRealMail);
-        let all: std::collections::BTreeSet<Vec<u8>> = (0..1_000).map(|number| message(&corpus, number)).collect();
-        assert_eq!(all.len(), 1_000);
+        let all: std::collections::BTreeSet<Vec<u8>> = (0..300).map(|number| message(&corpus, number)).collect();
+        assert_eq!(all.len(), 300);
         assert_eq!(message(&corpus, 7), message(&corpus, 7));
     }
 }

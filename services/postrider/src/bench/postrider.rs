@@ -40,14 +40,11 @@ pub fn command(durability: Durability, setup: &Setup, folder: &Path) -> anyhow::
     })
 }
 
-/// Gives the sender's domain a key if mail shall be signed.
+/// Gives the sender's domain a key.
 ///
 /// # Errors
 /// If the client command fails.
-pub fn prepare(system: &System, setup: &Setup) -> anyhow::Result<()> {
-    if !setup.dkim {
-        return Ok(());
-    }
+pub fn give_key(system: &System) -> anyhow::Result<()> {
     let output = Command::new(std::env::current_exe()?)
         .args(["domain", "create", SENDER_DOMAIN, "--tenant", system.said("tenant")?])
         .env("POSTRIDER_SERVER", format!("http://{}", system.said("control")?))

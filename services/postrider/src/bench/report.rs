@@ -20,7 +20,7 @@ use super::growth::GrowthArgs;
     installed and this runs as root; with DKIM where opendkim is installed too."
 )]
 pub struct ReportArgs {
-    /// Where to write the tables (Markdown).
+    /// The Markdown file to write; one with the marks of results keeps what stands around them.
     #[arg(long, value_name = "FILE.md")]
     pub out: PathBuf,
 
@@ -127,7 +127,7 @@ impl ReportArgs {
             let words = if self.quick { chapter.quick } else { chapter.words };
             let mut args: BenchArgs = parsed(&format!("{words} --compare postfix"))?;
             args.folder.clone_from(&self.folder);
-            writeln!(text, "## {}\n\n`postrider bench {words} --compare postfix`\n", chapter.heading).ok();
+            writeln!(text, "### {}\n\n`postrider bench {words} --compare postfix`\n", chapter.heading).ok();
             for results in super::measure(&args, stop)? {
                 writeln!(text, "{}", results.table()).ok();
                 self.save(&text)?;
@@ -138,19 +138,31 @@ impl ReportArgs {
             let mut args: GrowthArgs = parsed(words)?;
             args.folder.clone_from(&self.folder);
             args.plot = Some(self.plot.clone());
-            writeln!(text, "## Growth\n\n`postrider bench growth {words}`\n").ok();
+            writeln!(text, "### Growth\n\n`postrider bench growth {words}`\n").ok();
             writeln!(text, "{}", args.measure(stop)?.tables()).ok();
             if let Some(name) = self.plot.file_name() {
                 writeln!(text, "![rate against backlog and sites]({})\n", name.to_string_lossy()).ok();
             }
         }
-        writeln!(text, "All of it took {} minutes.", began.elapsed().as_secs().div_ceil(60)).ok();
+        writeln!(text, "All of this took {} minutes.", began.elapsed().as_secs().div_ceil(60)).ok();
         self.save(&text)
     }
 
     fn save(&self, text: &str) -> anyhow::Result<()> {
-        std::fs::write(&self.out, text).with_context(|| format!("cannot write {}", self.out.display()))
+        let before = std::fs::read_to_string(&self.out).unwrap_or_default();
+        std::fs::write(&self.out, placed(&before, text)).with_context(|| format!("cannot write {}", self.out.display()))
     }
+}
+
+/// What the page says between these two lines is replaced; a page without them is replaced as a whole.
+const MARKS: (&str, &str) = ("<!-- results -->\n", "<!-- end of results -->");
+
+fn placed(before: &str, text: &str) -> String {
+    let (head, tail) = match before.split_once(MARKS.0) {
+        Some((head, rest)) => (head, rest.split_once(MARKS.1).map_or("\n", |(_, tail)| tail)),
+        None => ("", "\n"),
+    };
+    format!("{head}{}{text}{}{tail}", MARKS.0, MARKS.1)
 }
 
 /// What it was measured on, as a list.
@@ -187,6 +199,14 @@ fn first_line(program: &Path, words: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_replace_results_and_nothing_else() {
+        let page = placed("# Title\n<!-- results -->\nold\n<!-- end of results -->\nend\n", "new\n");
+        assert_eq!(page, "# Title\n<!-- results -->\nnew\n<!-- end of results -->\nend\n");
+        assert_eq!(placed(&page, "newer\n"), page.replace("new", "newer"));
+        assert_eq!(placed(&placed("", "a\n"), "b\n"), "<!-- results -->\nb\n<!-- end of results -->\n");
+    }
 
     #[test]
     fn every_chapter_is_a_command_that_is_understood() {

@@ -128,8 +128,9 @@ impl Session {
                     out.extend_from_slice(b"250 2.1.5 ok\r\n");
                 }
                 b"DATA" => {
-                    self.wire.send(&std::mem::take(&mut out))?;
-                    self.wire.send(b"354 go on\r\n")?;
+                    out.extend_from_slice(b"354 go on\r\n");
+                    self.wire.send(&out)?;
+                    out.clear();
                     let signed = self.content(&end)?;
                     let ledger = Arc::clone(&self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner));
                     if self.mark == Mark::Warm {

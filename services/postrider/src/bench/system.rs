@@ -25,6 +25,8 @@ pub enum Peer {
     Postrider(Durability),
     /// Postfix, as Debian has it. It always calls fsync before its `250`.
     Postfix,
+    /// A system that was started by somebody else.
+    Running,
 }
 
 impl fmt::Display for Peer {
@@ -32,6 +34,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Postrider(durability) => write!(f, "postrider {}", durability.as_str()),
             Self::Postfix => f.write_str("postfix"),
+            Self::Running => f.write_str("the system that runs"),
         }
     }
 }
@@ -106,6 +109,7 @@ impl System {
         let start = match peer {
             Peer::Postrider(durability) => postrider::command(durability, setup, folder.path())?,
             Peer::Postfix => postfix::command(setup, folder.path())?,
+            Peer::Running => bail!("what runs already is not started"),
         };
         let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut group = Group::new(&name);
@@ -136,8 +140,8 @@ impl System {
             stop: stop.clone(),
         };
         system.wait_until_ready(&start, &log).with_context(|| peer.to_string())?;
-        if peer != Peer::Postfix {
-            postrider::prepare(&system, setup)?;
+        if setup.dkim && peer != Peer::Postfix {
+            postrider::give_key(&system)?;
         }
         Ok(system)
     }
