@@ -11,12 +11,13 @@ use postrider_proto::Packet;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::compression::{compress, decompress};
 use crate::publish::PublishError;
 use crate::spool::{API_TIMEOUT, Spool};
 use crate::subject::{self, StreamName};
 
 /// The largest body, as stored, that travels in its envelope's own record.
-pub const INLINE_BYTES: usize = 64 * 1024;
+pub const INLINE_BYTES: usize = 256 * 1024;
 
 /// The largest message that travels in its envelope's own record, however small it becomes: what is unfolded from there is
 /// in nobody's budget of memory.
@@ -27,9 +28,6 @@ pub const LARGEST_MESSAGE: usize = 256 << 20;
 
 /// Bytes of a chunk: half of what a server takes by default.
 const CHUNK: usize = 512 * 1024;
-
-/// Below this nothing is worth a zstd frame.
-const COMPRESS_FROM: usize = 512;
 
 /// Chunks under way at a time, for one body.
 const WINDOW: usize = 4;
@@ -56,63 +54,11 @@ pub enum BodyError {
     Unavailable(String),
 }
 
-/// The stored form of a message: a zstd frame where that saves an eighth and more, else the bytes themselves.
-pub fn encode_body(message: Bytes) -> Body {
-    match compress(&message) {
+/// The stored form of a message of which so many copies are kept: a zstd frame where that pays, else the bytes themselves.
+fn encode_body(message: Bytes, copies: usize) -> Body {
+    match compress(&message, copies) {
         Some(bytes) => Body::Inline { bytes, compressed: true },
         None => Body::Inline { bytes: message, compressed: false },
-    }
-}
-
-/// The message in its stored form, `None` if compression does not pay.
-pub(crate) fn compress(bytes: &Bytes) -> Option<Bytes> {
-    if bytes.len() < COMPRESS_FROM {
-        return None;
-    }
-    let level = if bytes.len() <= CHUNK { 3 } else { 1 };
-    let frame = zstd_context::compress(bytes, level)?;
-    (frame.len() < bytes.len() - bytes.len() / 8).then(|| frame.into())
-}
-
-/// The bytes again.
-pub(crate) fn decompress(frame: &Bytes, largest: usize) -> Result<Bytes, BodyError> {
-    let claimed = zstd::zstd_safe::get_frame_content_size(frame)
-        .map_err(|_| BodyError::Damaged("not a zstd frame".to_owned()))?
-        .and_then(|size| usize::try_from(size).ok())
-        .ok_or_else(|| BodyError::Damaged("a zstd frame of unknown size".to_owned()))?;
-    if claimed > largest {
-        return Err(BodyError::Damaged(format!("it would unfold to {claimed} bytes, more than {largest}")));
-    }
-    let bytes = zstd_context::decompress(frame, claimed).map_err(|e| BodyError::Damaged(e.to_string()))?;
-    Ok(bytes.into())
-}
-
-/// zstd's working memory, kept from message to message: making it anew costs as much as a small message itself.
-mod zstd_context {
-    use std::cell::RefCell;
-    use std::io;
-
-    use zstd::bulk::{Compressor, Decompressor};
-
-    thread_local! {
-        static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
-        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-    }
-
-    pub(super) fn compress(bytes: &[u8], level: i32) -> Option<Vec<u8>> {
-        COMPRESSOR.with_borrow_mut(|kept| {
-            if kept.as_ref().is_none_or(|(of, _)| *of != level) {
-                *kept = Some((level, Compressor::new(level).ok()?));
-            }
-            kept.as_mut()?.1.compress(bytes).ok()
-        })
-    }
-
-    pub(super) fn decompress(frame: &[u8], size: usize) -> io::Result<Vec<u8>> {
-        DECOMPRESSOR.with_borrow_mut(|kept| match kept {
-            Some(decompressor) => decompressor.decompress(frame, size),
-            None => kept.insert(Decompressor::new()?).decompress(frame, size),
-        })
     }
 }
 
@@ -132,7 +78,7 @@ impl Spool {
     /// [`PublishError`], after the configured budget.
     pub async fn place_body(&self, message: Bytes, sharing: Sharing) -> Result<Body, PublishError> {
         let size = message.len();
-        let body = encode_body(message);
+        let body = encode_body(message, self.copies());
         match body {
             Body::Inline { bytes, compressed }
                 if sharing == Sharing::Shared || bytes.len() > INLINE_BYTES || size > INLINE_MESSAGE_BYTES =>
@@ -148,7 +94,7 @@ impl Spool {
     /// # Errors
     /// [`PublishError`], after the configured budget.
     pub async fn store_body(&self, message: Bytes, sharing: Sharing) -> Result<Body, PublishError> {
-        match encode_body(message) {
+        match encode_body(message, self.copies()) {
             Body::Inline { bytes, compressed } => self.put_body(bytes, compressed, sharing).await.map(Body::Stored),
             stored @ Body::Stored(_) => Ok(stored),
         }
@@ -307,31 +253,4 @@ pub enum Sharing {
     Own,
     /// Several: the body ages out.
     Shared,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_compressed_and_comes_back() {
-        let message = Bytes::from("Subject: hello\r\n\r\n".repeat(500));
-        let Body::Inline { bytes, compressed } = encode_body(message.clone()) else { panic!() };
-        assert!(compressed && bytes.len() < message.len() / 4);
-        assert_eq!(decode_body(bytes, true).unwrap(), message);
-    }
-
-    #[test]
-    fn what_does_not_shrink_is_left_as_it_is() {
-        let noise: Vec<u8> = (0u64..2_000).flat_map(|n| xxh3_64(&n.to_be_bytes()).to_be_bytes()).collect();
-        let Body::Inline { compressed, .. } = encode_body(noise.into()) else { panic!() };
-        assert!(!compressed);
-    }
-
-    #[test]
-    fn a_frame_that_claims_too_much_is_damaged() {
-        let frame: Bytes = zstd::bulk::compress(&vec![0u8; 1 << 20], 1).unwrap().into();
-        assert!(matches!(decompress(&frame, 1 << 19), Err(BodyError::Damaged(_))));
-        assert!(matches!(decompress(&Bytes::from_static(b"nonsense"), 1 << 19), Err(BodyError::Damaged(_))));
-    }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use postrider_model::MessageId;
 use postrider_proto::{Packet, decode_intake, encode_intake};
 
-use crate::body::{compress, decompress};
+use crate::compression::{compress, decompress};
 use crate::publish::PublishError;
 use crate::spool::Spool;
 use crate::subject;
@@ -31,7 +31,7 @@ impl Spool {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, message.to_string());
         let record = encode_intake(parts);
-        let payload = match compress(&record).filter(|_| record.len() >= COMPRESS_FROM) {
+        let payload = match compress(&record, self.copies()).filter(|_| record.len() >= COMPRESS_FROM) {
             Some(smaller) => {
                 headers.insert(ENCODING, ZSTD);
                 smaller

@@ -61,8 +61,10 @@ pub use publish::PublishError;
 
 mod intake;
 
+mod compression;
+
 mod body;
-pub use body::{BodyError, INLINE_BYTES, LARGEST_MESSAGE, Sharing, decode_body, encode_body};
+pub use body::{BodyError, INLINE_BYTES, LARGEST_MESSAGE, Sharing, decode_body};
 
 mod handle;
 pub use handle::{AckError, Handle, Leased, Undecodable};

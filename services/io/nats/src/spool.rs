@@ -150,6 +150,11 @@ impl Spool {
         self.inner.room.server_now()
     }
 
+    /// How many servers keep a copy of what is stored.
+    pub(crate) fn copies(&self) -> usize {
+        self.inner.config.replicas
+    }
+
     pub(crate) fn client(&self) -> &Client {
         &self.inner.link.client
     }

@@ -11,7 +11,7 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use postrider_model::Tier;
 use postrider_proto::Outline;
 
-use crate::body::decompress;
+use crate::compression::decompress;
 use crate::events::ReadError;
 use crate::events::reader::{Reader, Stored};
 use crate::intake;
