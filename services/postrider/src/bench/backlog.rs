@@ -61,12 +61,8 @@ impl Backlog {
     /// If the queue cannot be opened.
     pub async fn open(nats: &str, message: Vec<u8>) -> anyhow::Result<Self> {
         let spool = Spool::open(&config(&format!("nats://{nats}")), "bench", ShardLayout::SINGLE).await?;
-        let (bytes, compressed) = match postrider_nats::encode_body(Bytes::from(message)) {
-            Body::Inline { bytes, compressed } => (bytes, compressed),
-            Body::Stored(_) => anyhow::bail!("a body that was not stored yet is stored"),
-        };
-        let stored = spool.put_body(bytes, compressed, postrider_nats::Sharing::Shared).await?;
-        Ok(Self { spool, body: Body::Stored(stored), waiting: 0 })
+        let body = spool.store_body(Bytes::from(message), postrider_nats::Sharing::Shared).await?;
+        Ok(Self { spool, body, waiting: 0 })
     }
 
     /// Adds until so many wait.
