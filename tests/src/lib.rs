@@ -27,6 +27,8 @@ pub mod sink;
 
 pub mod streams;
 
+pub mod admin;
+
 pub mod rules;
 
 pub mod servers;

@@ -56,6 +56,8 @@ mod e2e {
 
     mod nats_faults;
 
+    mod nats_frozen;
+
     mod front_killed;
 
     mod suspended;

@@ -65,7 +65,9 @@ pub(crate) async fn accept(
     };
     let size_bytes = message.len();
     let began = Instant::now();
+    let under_way = shared.strain.publishing(began);
     let published = publish(shared, &draft, &plans, message).await;
+    drop(under_way);
     shared.metrics.published(began.elapsed());
     published.map_err(|error| {
         tracing::debug!(message = %id, %error, "not made durable");

@@ -215,6 +215,11 @@ pub struct TimeoutsConfig {
     pub session_secs: u64,
     /// For room among the bytes in flight, before 452.
     pub room_secs: u64,
+    /// From a publish to its acknowledgement, or for any answer of JetStream, before the queue counts as strained: then the
+    /// ingress is not ready, and new messages wait for `room_secs` and hear 452.
+    pub strain_secs: u64,
+    /// Without anything that waited half of `strain_secs`, before the queue counts as recovered.
+    pub calm_secs: u64,
     /// For the sites of all recipients, in milliseconds. Whatever is not known by then goes by its domain.
     pub sites_ms: u64,
     /// At shutdown: for sessions to end their message, before they are cut.
@@ -232,6 +237,8 @@ impl Default for TimeoutsConfig {
             write_secs: 60,
             session_secs: 3_600,
             room_secs: 10,
+            strain_secs: 5,
+            calm_secs: 5,
             sites_ms: 500,
             drain_secs: 35,
         }

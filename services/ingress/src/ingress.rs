@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postrider_model::Snapshot;
 use postrider_nats::Spool;
@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::refusal::Because;
 use crate::room::Room;
 use crate::session::Session;
+use crate::strain::Strain;
 
 /// What an ingress works with.
 pub struct Collaborators {
@@ -94,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) failures: Failures,
     pub(crate) room: Room,
+    pub(crate) strain: Strain,
 }
 
 /// An ingress that is configured but not bound.
@@ -145,8 +147,12 @@ impl Ingress {
             snapshot: with.snapshot,
             cluster_key: with.cluster_key,
             sites: with.sites,
-            metrics: Metrics::register(&with.registry, &config.listeners)?,
+            metrics: Metrics::register(&with.registry, &config)?,
             failures: Failures::new(config.auth.failures_per_address, config.auth.failure_window()),
+            strain: Strain::new(
+                Duration::from_secs(config.timeouts.strain_secs),
+                Duration::from_secs(config.timeouts.calm_secs),
+            ),
             room: Room::new(config.bounds.bytes_in_flight, Duration::from_secs(config.timeouts.room_secs)),
             config,
         };
@@ -328,12 +334,22 @@ async fn watch_readiness(shared: &Shared, ready: &ReadinessFlag) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
-        shared.metrics.bytes_in_flight.set(i64::try_from(shared.room.held_bytes()).unwrap_or(i64::MAX));
+        let now = Instant::now();
+        let oldest = shared.strain.oldest(now);
+        let silent = shared.spool.silent_for();
+        let strained = shared.strain.observe(oldest.max(silent), now);
+        shared.metrics.watched(shared.room.held_bytes(), oldest, shared.spool.fullness());
         // Full streams leave it ready: 452 tells senders more than a refused connection.
-        if shared.spool.connected() {
-            ready.met();
-        } else {
+        if !shared.spool.connected() {
             ready.unmet("no connection to NATS: mail is answered with 451");
+        } else if strained {
+            ready.unmet(format!(
+                "the queue does not keep up (oldest publish {:.1} s, JetStream silent for {:.1} s): mail waits, then hears 452",
+                oldest.as_secs_f64(),
+                silent.as_secs_f64()
+            ));
+        } else {
+            ready.met();
         }
     }
 }

@@ -27,4 +27,6 @@ mod admission;
 
 mod room;
 
+mod strain;
+
 mod metrics;

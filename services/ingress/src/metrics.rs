@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use postrider_model::Class;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::config::ListenerConfig;
+use crate::config::IngressConfig;
 use crate::refusal::Because;
 
 /// The metrics of one ingress.
@@ -19,8 +19,9 @@ pub struct Metrics {
     sessions: IntCounterVec,
     connections: IntGaugeVec,
     auth_failures: IntCounter,
-    /// Bytes of messages that are being received or made durable.
-    pub bytes_in_flight: IntGauge,
+    bytes_in_flight: IntGauge,
+    oldest_publish: Gauge,
+    fullness: Gauge,
     publish: Histogram,
     accept: Histogram,
 }
@@ -42,7 +43,7 @@ impl Metrics {
     ///
     /// # Errors
     /// If one is registered already: two ingresses need two registries.
-    pub fn register(registry: &Registry, listeners: &[ListenerConfig]) -> Result<Self, prometheus::Error> {
+    pub fn register(registry: &Registry, config: &IngressConfig) -> Result<Self, prometheus::Error> {
         let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
             let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counters.clone()))?;
@@ -63,12 +64,23 @@ impl Metrics {
             "Bytes of messages that are being received or made durable.",
         )?;
         registry.register(Box::new(bytes_in_flight.clone()))?;
+        let budget = IntGauge::new(
+            "postrider_ingress_bytes_in_flight_limit",
+            "What postrider_ingress_bytes_in_flight may come to (ingress.bounds.bytes_in_flight).",
+        )?;
+        budget.set(i64::try_from(config.bounds.bytes_in_flight).unwrap_or(i64::MAX));
+        registry.register(Box::new(budget))?;
+        let gauge = |name: &str, help: &str| -> Result<Gauge, prometheus::Error> {
+            let gauge = Gauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
         let refused = counters(
             "postrider_refused_total",
             "Commands, messages and connections refused, by why.",
             &["reason", "listener"],
         )?;
-        for listener in listeners {
+        for listener in &config.listeners {
             for because in Because::ALL {
                 refused.with_label_values(&[because.as_str(), &listener.name]);
             }
@@ -91,6 +103,14 @@ impl Metrics {
             connections,
             auth_failures,
             bytes_in_flight,
+            oldest_publish: gauge(
+                "postrider_ingress_oldest_publish_seconds",
+                "How long the oldest message has waited for its PubAck.",
+            )?,
+            fullness: gauge(
+                "postrider_ingress_queue_fullness_ratio",
+                "How full the fullest stream is that mail must pass; from 0.8 on new mail hears 452.",
+            )?,
             publish: histogram(
                 "postrider_ingress_publish_seconds",
                 "Time from the first publish of a message to its last PubAck.",
@@ -125,6 +145,13 @@ impl Metrics {
             self.auth_failures.inc();
         }
         self.refused.with_label_values(&[because.as_str(), listener]).inc();
+    }
+
+    /// What is looked at every second.
+    pub fn watched(&self, bytes_in_flight: usize, oldest_publish: Duration, fullness: f64) {
+        self.bytes_in_flight.set(i64::try_from(bytes_in_flight).unwrap_or(i64::MAX));
+        self.oldest_publish.set(oldest_publish.as_secs_f64());
+        self.fullness.set(fullness);
     }
 
     /// A message was made durable, or not, in so long.

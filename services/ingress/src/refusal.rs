@@ -48,6 +48,8 @@ pub enum Because {
     Full,
     /// NATS is out of reach or did not acknowledge.
     Unavailable,
+    /// JetStream does not keep up.
+    Strain,
     /// No room among the bytes in flight.
     Room,
     /// More recipients or bytes than one record may hold.
@@ -58,7 +60,7 @@ pub enum Because {
 
 impl Because {
     /// All reasons.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Connections,
         Self::EarlyTalker,
         Self::Credentials,
@@ -72,6 +74,7 @@ impl Because {
         Self::Malformed,
         Self::Full,
         Self::Unavailable,
+        Self::Strain,
         Self::Room,
         Self::TooLarge,
         Self::Slow,
@@ -93,6 +96,7 @@ impl Because {
             Self::Malformed => "malformed",
             Self::Full => "full",
             Self::Unavailable => "unavailable",
+            Self::Strain => "strain",
             Self::Room => "room",
             Self::TooLarge => "too-large",
             Self::Slow => "slow",

@@ -127,7 +127,8 @@ impl Session {
                 }
                 ServerStep::Ask(question) => {
                     // What may take long must not hold back replies that are due.
-                    if matches!(question, Question::Authenticate { .. } | Question::Message(_)) {
+                    let may_wait = matches!(question, Question::Mail { .. }) && self.shared.strain.is_strained();
+                    if may_wait || matches!(question, Question::Authenticate { .. } | Question::Message(_)) {
                         self.flush(&mut link, &mut replies).await?;
                     }
                     let verdict = self.answer(question).await;

@@ -38,7 +38,7 @@ const MEMBER: &str = "up";
 /// # Errors
 /// One line that says what is wrong and what to do; nothing is left running.
 pub async fn run(args: UpArgs) -> anyhow::Result<()> {
-    let durability = args.durability()?;
+    let (durability, servers) = args.durability()?;
     let mut config = match &args.config {
         Some(file) => ProcessConfig::load(file)?,
         None => ProcessConfig::default(),
@@ -55,7 +55,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     {
         std::fs::remove_file(file).with_context(|| format!("cannot remove the old {}", file.display()))?;
     }
-    let ports = Ports::claim(args.port_base, durability.servers())?;
+    let ports = Ports::claim(args.port_base, servers)?;
     let secrets = store.secrets()?;
     let program = nats_servers::find().await?;
     let mut nats = NatsServers::start(&program, &store.path, &ports, durability).await?;
@@ -99,7 +99,7 @@ async fn serve(ground: &Ground, mut config: ProcessConfig, signals: &Signals) ->
     let Ground { args, durability, store, ports, secrets, pids } = ground;
     let stop = &signals.stop;
     config.nats.urls = ports.nats.iter().map(|address| format!("nats://{address}")).collect();
-    config.nats.replicas = durability.servers();
+    config.nats.replicas = ports.nats.len();
     config.cluster.member = MEMBER.to_owned();
     config.cluster.layout = Layout::Single;
     let process = Process::join(&config, &["delivery", "ingress", "control"]).await?;

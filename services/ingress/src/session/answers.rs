@@ -1,6 +1,7 @@
 //! Answers the questions of the machine: asks the policy, the spool and the room, and counts every refusal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider_model::{Reply, ReversePath, Snapshot};
 use postrider_nats::Spool;
@@ -20,7 +21,7 @@ impl Session {
         match question {
             Question::Hello { .. } | Question::Recipient { .. } => Verdict::Accept,
             Question::Authenticate { username, password, .. } => self.authenticate(&username, &password).await,
-            Question::Mail { sender, .. } => self.mail(&sender),
+            Question::Mail { sender, .. } => self.mail(&sender).await,
             Question::Data { declared_bytes, .. } => self.data(declared_bytes).await,
             Question::Message(submission) => self.message(submission).await,
         }
@@ -46,7 +47,7 @@ impl Session {
         self.refuse(policy::wrong_credentials())
     }
 
-    fn mail(&self, sender: &ReversePath) -> Verdict {
+    async fn mail(&self, sender: &ReversePath) -> Verdict {
         let snapshot = self.snapshot();
         let Some(principal) = self.principal(&snapshot) else {
             if self.credential.is_some() {
@@ -57,12 +58,15 @@ impl Session {
             }
             return self.refuse(policy::relay_refused(self.listener.may_authenticate()));
         };
-        let allowed = policy::sender(&snapshot, &principal, sender).and_then(|()| self.open());
+        let allowed = match policy::sender(&snapshot, &principal, sender) {
+            Ok(()) => self.open().await,
+            Err(refusal) => Err(refusal),
+        };
         allowed.map_or_else(|refusal| self.refuse(refusal), |()| Verdict::Accept)
     }
 
-    /// Whether messages can be made durable now.
-    fn open(&self) -> Result<(), Refusal> {
+    /// Whether messages can be made durable now. Under strain the client is let wait first: nothing more is read from it.
+    async fn open(&self) -> Result<(), Refusal> {
         if !self.shared.spool.connected() {
             return Err(Refusal::new(
                 Because::Unavailable,
@@ -70,6 +74,10 @@ impl Session {
                 (4, 3, 0),
                 "The queue is out of reach, try again later",
             ));
+        }
+        let patience = Duration::from_secs(self.shared.config.timeouts.room_secs);
+        if self.shared.strain.is_strained() && !self.shared.strain.eases_within(patience).await {
+            return Err(Refusal::new(Because::Strain, 452, (4, 3, 1), "The queue is slow, try again later"));
         }
         if self.shared.spool.fullness() >= Spool::FULL {
             return Err(Refusal::new(Because::Full, 452, (4, 3, 1), "The queue is full, try again later"));

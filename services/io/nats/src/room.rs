@@ -25,6 +25,8 @@ struct State {
     hold: f64,
     /// Server time minus ours, in milliseconds.
     ahead_millis: i64,
+    /// When JetStream last answered.
+    answered: Option<Instant>,
 }
 
 /// Milliseconds since the epoch by this machine's clock.
@@ -40,6 +42,10 @@ impl Room {
 
     pub(crate) fn hold_fullness(&self) -> f64 {
         self.read().hold
+    }
+
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.read().answered.map_or(Duration::ZERO, |answered| answered.elapsed())
     }
 
     pub(crate) fn server_now(&self) -> Timestamp {
@@ -97,6 +103,7 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
             }
         };
         let round_trip = asked_at.elapsed();
+        room.write(|state| state.answered = Some(Instant::now()));
         if let (Some(limits), Some(used)) = (&info.config, &info.state) {
             let share = share(used.bytes, limits.max_bytes);
             match stream {

@@ -145,6 +145,12 @@ impl Spool {
     /// From here on no new mail is taken: the rest is for moves.
     pub const FULL: f64 = 0.8;
 
+    /// How long JetStream has not answered. It is asked every second, so that a server that hangs is noticed long before its
+    /// connection counts as lost.
+    pub fn silent_for(&self) -> Duration {
+        self.inner.room.silent_for()
+    }
+
     /// The servers' clock, which stamps the messages of streams. As good as the round trip; within milliseconds.
     pub fn server_now(&self) -> Timestamp {
         self.inner.room.server_now()

@@ -45,11 +45,13 @@ impl Durability {
         }
     }
 
-    /// How many nats-servers it takes.
-    pub const fn servers(self) -> usize {
+    /// How many nats-servers it takes, the best number first. For `disk` three are quicker than one, because their Raft log
+    /// puts many messages down with one fsync.
+    pub const fn servers(self) -> &'static [usize] {
         match self {
-            Self::Process | Self::Disk => 1,
-            Self::Quorum | Self::QuorumDisk => 3,
+            Self::Process => &[1],
+            Self::Disk => &[3, 1],
+            Self::Quorum | Self::QuorumDisk => &[3],
         }
     }
 
@@ -80,7 +82,7 @@ pub struct UpArgs {
     #[arg(long, value_enum, value_name = "CLASS", hide_default_value = true)]
     pub durability: Option<Durability>,
 
-    /// How many nats-servers to start, 1 or 3: as many as the durability class takes.
+    /// How many nats-servers to start, 1 or 3 [default: 1 for process, else 3; disk works with 1 too, more slowly].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=3))]
     pub nats: Option<u8>,
 
@@ -112,26 +114,24 @@ pub struct UpArgs {
 }
 
 impl UpArgs {
-    /// The class that the flags ask for.
+    /// The class that the flags ask for, and how many nats-servers keep its promise.
     ///
     /// # Errors
-    /// If the number of servers is not that of the class.
-    pub fn durability(&self) -> anyhow::Result<Durability> {
+    /// If the number of servers does not go with the class.
+    pub fn durability(&self) -> anyhow::Result<(Durability, usize)> {
         let by_servers = if self.nats == Some(3) { Durability::Quorum } else { Durability::Process };
         let class = self.durability.unwrap_or(by_servers);
-        match self.nats.map(usize::from) {
-            Some(servers) if servers != class.servers() => bail!(
-                "--durability {} takes {} nats-server(s), not {servers}: leave --nats out, or choose {}",
+        let possible = class.servers();
+        let servers = self.nats.map_or(possible.first().copied().unwrap_or(1), usize::from);
+        if !possible.contains(&servers) {
+            bail!(
+                "--durability {} takes {} nats-server(s), not {servers}: leave --nats out, or choose --durability {}",
                 class.as_str(),
-                class.servers(),
-                if class.servers() == 1 {
-                    "--durability quorum or quorum+disk"
-                } else {
-                    "--durability process or disk"
-                }
-            ),
-            Some(_) | None => Ok(class),
+                possible.first().copied().unwrap_or(1),
+                if servers == 3 { "quorum" } else { "process or disk" }
+            );
         }
+        Ok((class, servers))
     }
 }
 
@@ -242,13 +242,15 @@ mod tests {
         }
         let asked = |flags: &[&str]| {
             let line = <Line as clap::Parser>::try_parse_from(["up"].iter().chain(flags)).unwrap();
-            line.up.durability().map(Durability::as_str).map_err(|error| error.to_string())
+            line.up.durability().map(|(class, servers)| (class.as_str(), servers)).map_err(|error| error.to_string())
         };
-        assert_eq!(asked(&[]).unwrap(), "process");
-        assert_eq!(asked(&["--nats", "3"]).unwrap(), "quorum");
-        assert_eq!(asked(&["--durability", "quorum+disk"]).unwrap(), "quorum+disk");
-        assert_eq!(asked(&["--durability", "disk", "--nats", "1"]).unwrap(), "disk");
-        assert!(asked(&["--durability", "disk", "--nats", "3"]).unwrap_err().contains("--durability quorum"));
+        assert_eq!(asked(&[]).unwrap(), ("process", 1));
+        assert_eq!(asked(&["--nats", "3"]).unwrap(), ("quorum", 3));
+        assert_eq!(asked(&["--durability", "quorum+disk"]).unwrap(), ("quorum+disk", 3));
+        assert_eq!(asked(&["--durability", "disk"]).unwrap(), ("disk", 3));
+        assert_eq!(asked(&["--durability", "disk", "--nats", "1"]).unwrap(), ("disk", 1));
+        assert!(asked(&["--durability", "process", "--nats", "3"]).unwrap_err().contains("--durability quorum"));
+        assert!(asked(&["--durability", "quorum", "--nats", "1"]).unwrap_err().contains("process or disk"));
         assert!(asked(&["--nats", "2"]).is_err());
     }
 }
