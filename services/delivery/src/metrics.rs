@@ -81,7 +81,7 @@ impl Metrics {
             sites,
             recipients: counter(
                 "postrider_recipients_total",
-                "Recipients by what they met: delivered, deferred, moved, bounced, expired, dead.",
+                "Recipients by what they met: delivered, deferred, moved, bounced, expired, dead, suspended, deleted.",
                 &["event", "class", "site"],
             )?,
             moves: counter("postrider_moves_total", "Moves of envelopes between streams by kind.", &["kind", "class"])?,

@@ -66,7 +66,7 @@ fn what_is_deleted_with_a_scan_ends_though_it_waits_in_a_tier_and_what_comes_lat
     let provider = Provider::start(&[])?;
     let cluster = Plan::new()?.route("*", provider.address).start()?;
     let ids: Vec<String> =
-        (0..5).map(|n| submit(&cluster, "defer1@example.net", &format!("gone-{n}"))).collect::<Result<_>>()?;
+        (0..5).map(|n| submit(&cluster, "defer@example.net", &format!("gone-{n}"))).collect::<Result<_>>()?;
     for id in &ids {
         cluster.deferred(id)?;
     }
@@ -74,7 +74,7 @@ fn what_is_deleted_with_a_scan_ends_though_it_waits_in_a_tier_and_what_comes_lat
     for id in &ids {
         let life = cluster.end_of(id)?;
         assert_eq!(life.events(), ["deleted"], "{life:?}");
-        assert!(life.reply("defer1@example.net").ends_with(": a test"), "{life:?}");
+        assert!(life.reply("defer@example.net").ends_with(": a test"), "{life:?}");
     }
     let later = submit(&cluster, "alice@example.net", "stays")?;
     assert_eq!(cluster.end_of(&later)?.events(), ["delivered"]);
@@ -85,7 +85,10 @@ fn what_is_deleted_with_a_scan_ends_though_it_waits_in_a_tier_and_what_comes_lat
 #[test]
 fn what_is_suspended_expires() -> Result<()> {
     let provider = Provider::start(&[])?;
-    let cluster = Plan::new()?.route("*", provider.address).config("[ingress]\nexpiry_secs = 8").start()?;
+    let cluster = Plan::new()?
+        .route("*", provider.address)
+        .config("[ingress]\nhost_name = \"mx.demo.example\"\nexpiry_secs = 8")
+        .start()?;
     rules::put(cluster.ready.nats, &HOLD)?;
     // The rule may come to be in force a moment after the message: then that is sent, and the next is tried.
     let mut held_ids = Vec::new();

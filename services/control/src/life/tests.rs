@@ -47,6 +47,17 @@ fn what_waits_in_a_tier_says_why_and_until_when() {
 }
 
 #[test]
+fn what_is_suspended_says_which_rule_to_remove() {
+    let hold = Move::Hold { rule: "hold-1".parse().unwrap() };
+    let suspended = record(102, 0, &[("a@example.net", Outcome::Suspended)], Some(hold));
+    let life = tell(&[accepted(), suspended], &[], &[], 110);
+    let waiting = life.parts[0].waiting.as_ref().unwrap();
+    assert_eq!((waiting.reason.as_str(), waiting.until), ("held", None));
+    assert!(waiting.lifted_by.ends_with("`postrider hold remove hold-1`"), "{waiting:?}");
+    assert_eq!(life.happenings[1].next, "hold (hold-1)");
+}
+
+#[test]
 fn a_delivery_member_knows_better_than_the_last_record() {
     let life = tell(&[accepted(), mixed()], &[held(1, "rate-limit")], &[], 410);
     let waiting = life.parts[0].waiting.as_ref().unwrap();

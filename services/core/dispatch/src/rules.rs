@@ -98,19 +98,21 @@ impl Rules {
         if let Some(rule) = found.iter().find(|rule| ends(rule.action).is_some()) {
             return Some(end(rule, envelope));
         }
-        if let Some(rule) = holding(&found) {
+        // What has expired goes to its end, not to HOLD.
+        if let Some(rule) = holding(&found).filter(|_| now < envelope.expiry) {
             return Some(Order::Suspend { rule: rule.id.clone() });
         }
         let flush = found.iter().rfind(|rule| rule.action == RuleAction::Flush)?;
         Some(Order::Flush { given: flush.made_at })
     }
 
-    /// The rule that keeps an envelope in HOLD; `None`: it may leave, be it to go on or to meet its end.
+    /// The rule that keeps an envelope in HOLD; `None`: it may leave, be it to go on or to meet its end, or because it has
+    /// expired. Never `None` where [`Rules::order`] would suspend it again.
     pub fn keeps(&self, envelope: &Envelope, now: Timestamp) -> Option<&RuleId> {
         let is_ended = |rule: &Rule| ends(rule.action).is_some();
         // Why it waited when it was suspended is past.
         let found = self.in_force(envelope, now, |rule| !is_ended(rule) || waits(&rule.filter, envelope, None));
-        if found.iter().any(|rule| is_ended(rule)) {
+        if envelope.expiry <= now || found.iter().any(|rule| is_ended(rule)) {
             return None;
         }
         holding(&found).map(|rule| &rule.id)

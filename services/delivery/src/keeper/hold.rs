@@ -17,6 +17,13 @@ use super::{Keeper, LOOK_EVERY, compiled};
 /// Expiries alone make the whole of HOLD be looked at no more often than this share of the time that it takes.
 const REST: u32 = 20;
 
+/// The clock of an owner may be behind ours: what it would suspend again is not let go yet.
+const CLOCKS: Duration = Duration::from_secs(2);
+
+fn late_now() -> Timestamp {
+    clock::now().before(CLOCKS)
+}
+
 /// How far HOLD has been looked through, and under which rules.
 struct Seen {
     rules: Rules,
@@ -66,7 +73,7 @@ impl Keeper {
     }
 
     async fn look_at_hold(&self, seen: &mut Seen, stop: &CancellationToken) {
-        let (rules, now) = (compiled(&self.rules()), clock::now());
+        let (rules, now) = (compiled(&self.rules()), late_now());
         let state = match self.spool.place_state(Place::Hold).await {
             Ok(state) => state,
             Err(error) => return tracing::debug!(%error, "HOLD is looked at later"),
@@ -104,11 +111,11 @@ impl Keeper {
             if let Some(last) = chunk.last() {
                 seen.through = last.sequence;
             }
-            let now = clock::now();
+            let now = late_now();
             let mut leaving = Vec::new();
             for found in chunk {
                 let envelope = found.packet.envelope();
-                if envelope.expiry > now && seen.rules.keeps(envelope, now).is_some() {
+                if seen.rules.keeps(envelope, now).is_some() {
                     seen.next_expiry = seen.next_expiry.into_iter().chain([envelope.expiry]).min();
                 } else {
                     leaving.push(found);

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{FRESH, Keeper, LOOK_EVERY};
+use super::{DELIVERY, FRESH, Keeper, LOOK_EVERY};
 
 /// Why a scan came to no end.
 enum Cut {
@@ -30,23 +30,31 @@ impl Keeper {
         loop {
             let wanting = |rule: &Rule| rule.scan && rule.scanned_at.is_none() && rule.in_force(clock::now());
             let rule = self.rules().into_values().find(wanting);
-            match rule.filter(|_| self.is_chosen(&members)) {
-                Some(rule) => {
-                    let ended = self.scan(&rule, &stop).await;
-                    self.progress().retain(|progress| progress.rule != rule.id.as_str());
-                    match ended {
-                        Ok(counts) => self.scanned(rule, counts).await,
-                        Err(Cut::Stopped) => {}
-                        Err(Cut::Left(left)) => tracing::warn!(rule = %rule.id, left, "the tiers are scanned again"),
-                        Err(Cut::Read(error)) => tracing::warn!(rule = %rule.id, %error, "the tiers are scanned again"),
-                    }
+            if let Some(rule) = rule.filter(|_| self.is_chosen(&members) && self.all_obey(&members)) {
+                let ended = self.scan(&rule, &stop).await;
+                self.progress().retain(|progress| progress.rule != rule.id.as_str());
+                match ended {
+                    Ok(counts) => self.scanned(rule, counts).await,
+                    Err(Cut::Stopped) => {}
+                    Err(Cut::Left(left)) => tracing::warn!(rule = %rule.id, left, "the tiers are scanned again"),
+                    Err(Cut::Read(error)) => tracing::warn!(rule = %rule.id, %error, "the tiers are scanned again"),
                 }
-                None => self.snapshot.mark_unchanged(),
             }
             if !self.wait(&stop, LOOK_EVERY).await {
                 return;
             }
         }
+    }
+
+    /// Whether every living member has all rules in force that we have: else an owner might send what is brought to it.
+    fn all_obey(&self, members: &watch::Receiver<Arc<Members>>) -> bool {
+        let revision = self.snapshot.borrow().revision;
+        let members = members.borrow();
+        let lagging = members.values().find(|member| member.has_role(DELIVERY) && member.config_revision < revision);
+        if let Some(lagging) = lagging {
+            tracing::debug!(member = %lagging.id, "a scan waits until a member has the rule in force");
+        }
+        lagging.is_none()
     }
 
     /// Scans all tiers, and says how many matched in each.

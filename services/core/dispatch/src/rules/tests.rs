@@ -192,6 +192,13 @@ fn what_is_held_stays_until_no_rule_holds_it_or_one_ends_it() {
 }
 
 #[test]
+fn what_has_expired_is_neither_suspended_nor_kept() {
+    let rules = compiled(vec![rule("one", RuleAction::Suspend, 60, any())]);
+    let expiry = envelope().expiry;
+    assert_eq!((rules.order(&envelope(), None, expiry), rules.keeps(&envelope(), expiry)), (None, None));
+}
+
+#[test]
 fn only_some_changes_free_what_is_held() {
     let hold = rule("one", RuleAction::Suspend, 60, any());
     let scanned = Rule { scanned_at: Some(at(70)), ..hold.clone() };

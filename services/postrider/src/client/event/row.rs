@@ -11,7 +11,7 @@ use crate::client::time::rfc3339;
 /// The columns with their meaning. Their names and order stay; new ones come at the end.
 pub const COLUMNS: [(&str, &str); 29] = [
     ("time", "when it happened (RFC 3339, UTC)"),
-    ("event", "accepted, delivered, deferred, moved, bounced, expired, dead"),
+    ("event", "accepted, delivered, deferred, moved, bounced, expired, dead, suspended, deleted"),
     ("event_id", "the same event, should it come twice, has the same id"),
     ("message_id", "our id of the message"),
     ("part", "the number of its part, from 0"),
@@ -34,8 +34,8 @@ pub const COLUMNS: [(&str, &str); 29] = [
     ("header_message_id", "the header Message-ID, without brackets"),
     ("size_bytes", "bytes of the message"),
     ("accept_time", "when the message was accepted"),
-    ("next", "where it goes: tier, site, dead, finished; empty: it stays"),
-    ("next_to", "the tier, the site, or why it is dead"),
+    ("next", "where it goes: tier, site, hold, dead, finished; empty: it stays"),
+    ("next_to", "the tier, the site, the rule that holds it, or why it is dead"),
     ("next_reason", "why it waits there"),
     ("next_until", "when its next turn is expected"),
     ("metadata_json", "the tenant's own words, a JSON object"),
