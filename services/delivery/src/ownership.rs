@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_dispatch::ownership::{Lease, OwnershipStep, Renewal, decide};
+use postrider_dispatch::ownership::{Lease, OwnershipStep, Renewal, decide, quiet_after};
 use postrider_dispatch::takeover::Takeover;
 use postrider_model::{MemberId, ShardId};
 use postrider_nats::{Members, ShardLeases, Standing};
@@ -18,9 +18,6 @@ use tokio_util::sync::CancellationToken;
 use crate::arrivals::Arrivals;
 use crate::shard::ShardTask;
 use crate::worker::{Input, Tools};
-
-/// The longest life of a permit.
-const LONGEST_PERMIT: Duration = Duration::from_secs(10);
 
 /// How often everything is looked at, changed or not: the fence closes without an event.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -143,9 +140,7 @@ impl Ownership {
 
     fn claim(&mut self, shard: ShardId, previous: Option<&Lease>, revision: Option<u64>, others: bool) {
         let takeover = Takeover::new(shard, previous, &self.me);
-        // A dead member's permits died before its membership did; those of a living one, or of our own earlier life, may not have.
-        let may_live = previous.is_some_and(|lease| lease.released || lease.owner == self.me);
-        let quiet = if others && may_live { LONGEST_PERMIT } else { Duration::ZERO };
+        let quiet = quiet_after(previous, &self.me, others);
         let (release, lost) = (CancellationToken::new(), CancellationToken::new());
         let epoch = takeover.lease().epoch;
         let task = ShardTask {

@@ -220,6 +220,11 @@ impl<P: Clone> JetStream<P> {
         self.streams.get(stream).into_iter().flat_map(|(stream, _)| stream.all())
     }
 
+    /// How full the fullest stream with a bound is, in thousandths.
+    pub fn fullness(&self) -> u64 {
+        self.streams.values().map(|(stream, _)| stream.fullness()).max().unwrap_or(0)
+    }
+
     /// The sequence of the last message that a stream ever had.
     pub fn last_sequence(&self, stream: &str) -> u64 {
         self.streams.get(stream).map_or(0, |(stream, _)| stream.last_sequence())

@@ -15,7 +15,7 @@ mod window;
 mod claim;
 
 mod owner;
-pub use owner::LimitOwner;
+pub use owner::{LONGEST_PERMIT, LimitOwner};
 
 #[cfg(test)]
 mod tests;

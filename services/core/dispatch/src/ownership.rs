@@ -5,9 +5,12 @@ mod fence;
 pub use fence::{FENCE, Fence, MonotonicMillis, RENEW_EVERY, Renewal, TTL};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use postrider_model::{MemberId, ShardId, ShardLayout};
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::limits::LONGEST_PERMIT;
 
 /// What the key `shard.<id>` says. It has no TTL: whether its owner lives is told by `member.<owner>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,15 @@ impl Lease {
             settled_through: previous.map_or(0, |lease| lease.settled_through),
         }
     }
+}
+
+/// How long the new owner of a shard's limits grants nothing, because permits of the owner before may still be used: its
+/// longest permit, unless it is certain that none lives. Those of a dead member died before its membership did. Those of a
+/// living one that let go may be in any hands, also in `me`'s own, even if nobody else lives by now. Those of `me` in an earlier
+/// life are in the hands of others, if there are any.
+pub fn quiet_after(previous: Option<&Lease>, me: &MemberId, others_live: bool) -> Duration {
+    let may_live = previous.is_some_and(|lease| if lease.owner == *me { others_live } else { lease.released });
+    if may_live { LONGEST_PERMIT } else { Duration::ZERO }
 }
 
 /// What to do about a shard.

@@ -200,6 +200,10 @@ impl<P: Clone> Stream<P> {
         self.messages.values()
     }
 
+    pub(super) fn fullness(&self) -> u64 {
+        self.config.max_bytes.map_or(0, |most| self.bytes * 1_000 / most.max(1))
+    }
+
     /// Where a new consumer begins.
     pub(super) fn first_sequence(&self) -> u64 {
         self.messages.keys().next().copied().unwrap_or(self.last + 1)

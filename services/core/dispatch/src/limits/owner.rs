@@ -17,7 +17,7 @@ use super::window::Window;
 use super::{Ask, Grant, Path, PathLimits, Permit, PermitId, Rate, Shaping};
 
 /// The longest a permit lives without a renewal.
-const LONGEST_PERMIT: Duration = Duration::from_secs(10);
+pub const LONGEST_PERMIT: Duration = Duration::from_secs(10);
 /// The shortest life of a portion of a rate: what a question to another process may take.
 const SHORTEST_PORTION: Duration = Duration::from_millis(20);
 /// Portions that live shorter than this are not given to connections that are still to be opened.

@@ -1,0 +1,361 @@
+//! One shard of a process, from its claim to its release or loss. The shape of `services/delivery/src/shard.rs` and `arrivals.rs`.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use postrider_dispatch::ownership::Lease;
+use postrider_dispatch::settle::{Settle, SettlePlan};
+use postrider_dispatch::takeover::{Release, ReleaseStep, Takeover, TakeoverFailure, TakeoverStep};
+use postrider_model::{Move, Outcome, ShardId, SiteName};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::limits::answer_limits;
+use super::settlement::Settlements;
+use super::worker::{Arrival, Floor, Held, Input, record};
+use super::{Here, PAUSE};
+use crate::nats::{Packet, Payload};
+use crate::spool::{BucketError, Consumer, LAYOUT, Leased, Puller};
+
+const KEEP_EVERY: Duration = Duration::from_secs(5);
+const PULL_MESSAGES: usize = 1_000;
+const MOVES_PER_ATTEMPT: u32 = 8;
+
+pub struct ShardTask {
+    pub shard: ShardId,
+    pub here: Here,
+    pub inputs: mpsc::UnboundedSender<Input>,
+    pub release: CancellationToken,
+    pub lost: CancellationToken,
+    pub quiet: Duration,
+}
+
+/// Counts one pulled record until it is held, settled, or forgotten with its shard.
+pub struct OnTheWay {
+    count: Rc<Cell<usize>>,
+    lost: CancellationToken,
+}
+
+impl OnTheWay {
+    fn new(count: &Rc<Cell<usize>>, lost: &CancellationToken) -> Self {
+        count.set(count.get() + 1);
+        Self { count: Rc::clone(count), lost: lost.clone() }
+    }
+
+    pub fn is_void(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+    }
+}
+
+struct Owned {
+    lease: Lease,
+    revision: u64,
+    settlements: Settlements,
+    room: watch::Receiver<usize>,
+    arriving: Rc<Cell<usize>>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Pulled {
+    Release,
+    Lost,
+}
+
+impl ShardTask {
+    pub async fn run(self, takeover: Takeover, seen: Option<u64>) {
+        let shard = self.shard;
+        self.live(takeover, seen).await;
+        self.here.limits.drop_shard(shard);
+        self.lost.cancel();
+        drop(self.inputs.send(Input::Lost(shard)));
+    }
+
+    async fn live(&self, takeover: Takeover, seen: Option<u64>) {
+        let taken = self.lost.run_until_cancelled(self.take_over(takeover, seen)).await;
+        let Some(mut owned) = taken.flatten() else { return };
+        let now = self.here.now();
+        self.here.limits.take(self.shard, owned.lease.epoch, now, now.after(self.quiet));
+        self.here.judge.reigns(self.shard, self.quiet);
+        let over = CancellationToken::new();
+        let _listening = over.clone().drop_guard();
+        let answering = answer_limits(self.shard, self.here.clone());
+        self.here.spawn(async move { drop(over.run_until_cancelled(answering).await) });
+        let mut puller = self.here.spool.puller(Consumer::Ready(self.shard));
+        let pulled = self.lost.run_until_cancelled(self.pull(&mut owned, &mut puller)).await;
+        if pulled != Some(Pulled::Release) {
+            self.here.spawn(puller.stop());
+            return;
+        }
+        self.lost.run_until_cancelled(self.let_go(owned, puller)).await;
+    }
+
+    async fn take_over(&self, mut takeover: Takeover, seen: Option<u64>) -> Option<Owned> {
+        let epoch = takeover.lease().epoch;
+        let key = format!("shard.{}", self.shard);
+        let mut revision = 0;
+        let mut settlements = None;
+        loop {
+            if !self.here.fence.may_act() {
+                takeover.failed(TakeoverFailure::Fenced);
+            }
+            let result = match takeover.step() {
+                TakeoverStep::Claim(lease) => {
+                    let value = Payload::Lease(self.shard, lease);
+                    let claimed = match seen {
+                        Some(seen) => self.here.spool.put(key.clone(), value, Some(seen)).await,
+                        None => self.here.spool.put_absent(key.clone(), value).await,
+                    };
+                    claimed.map(|written| revision = written).map_err(|error| match error {
+                        BucketError::Conflict => TakeoverFailure::LeaseLost,
+                        BucketError::Unavailable => TakeoverFailure::Unavailable,
+                    })
+                }
+                TakeoverStep::Reset => {
+                    self.here.spool.reset_consumer(self.shard).await.map_err(|_| TakeoverFailure::Unavailable)
+                }
+                TakeoverStep::Replay { from } => {
+                    let after = from.saturating_sub(1);
+                    let begun = Settlements::begin(&self.here, self.shard, epoch, after, self.lost.clone());
+                    let replayed = self.replay(&begun, after).await;
+                    settlements = Some(begun);
+                    replayed
+                }
+                TakeoverStep::Pull => break,
+                TakeoverStep::GiveUp => return None,
+            };
+            match result {
+                Ok(()) => takeover.done(),
+                Err(failure) => {
+                    takeover.failed(failure);
+                    self.here.sim.sleep(PAUSE).await;
+                }
+            }
+        }
+        let settlements = settlements?;
+        let (room, room_receiver) = watch::channel(0);
+        let arriving = Rc::new(Cell::new(0));
+        let floor = Floor { settlements: settlements.clone(), room, arriving: Rc::clone(&arriving) };
+        drop(self.inputs.send(Input::Taken(self.shard, floor)));
+        Some(Owned { lease: takeover.lease().clone(), revision, settlements, room: room_receiver, arriving })
+    }
+
+    async fn replay(&self, settlements: &Settlements, after: u64) -> Result<(), TakeoverFailure> {
+        let flushes = self.here.spool.replay(self.shard, after).await.map_err(|_| TakeoverFailure::Unavailable)?;
+        let (mut through, mut done) = (settlements.through.borrow_mut(), settlements.done.borrow_mut());
+        for (sequence, records) in flushes {
+            for record in records.iter() {
+                match &record.next {
+                    Some(next) => {
+                        through.replayed(sequence, record.id);
+                        done.replayed(record.id, next.clone());
+                    }
+                    None => through.replayed_batch(sequence),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn pull(&self, owned: &mut Owned, puller: &mut Puller) -> Pulled {
+        let mut keep_at = self.here.sim.now().after(KEEP_EVERY);
+        let mut caught_up = false;
+        let taken_at = self.here.spool.server_now();
+        loop {
+            let room = (*owned.room.borrow_and_update()).min(PULL_MESSAGES);
+            let open = self.here.fence.may_act();
+            tokio::select! {
+                biased;
+                () = self.release.cancelled() => return Pulled::Release,
+                () = self.here.sim.sleep_until(keep_at) => {
+                    keep_at = self.here.sim.now().after(KEEP_EVERY);
+                    owned.settlements.done.borrow_mut().sweep(self.here.now());
+                    if !self.keep(owned).await {
+                        return Pulled::Lost;
+                    }
+                }
+                batch = puller.pull(room, true), if room > 0 && open => {
+                    let younger = batch.iter().any(|leased| leased.stored > taken_at);
+                    let batch: Vec<_> = batch
+                        .into_iter()
+                        .map(|leased| (leased, OnTheWay::new(&owned.arriving, &self.lost)))
+                        .collect();
+                    for (leased, on_the_way) in batch {
+                        self.arrive(leased, &owned.settlements, on_the_way);
+                    }
+                    if !caught_up && (younger || puller.is_exhausted()) {
+                        caught_up = true;
+                        owned.settlements.done.borrow_mut().caught_up(self.here.now());
+                        owned.settlements.through.borrow_mut().caught_up();
+                    }
+                }
+                changed = owned.room.changed(), if room == 0 => {
+                    if changed.is_err() {
+                        return Pulled::Lost;
+                    }
+                }
+                () = self.here.sim.sleep(PAUSE), if !open => {}
+            }
+        }
+    }
+
+    /// Tells the lease how far the shard is settled. Whether it is still ours.
+    async fn keep(&self, owned: &mut Owned) -> bool {
+        let through = owned.settlements.through.borrow().through();
+        if through <= owned.lease.settled_through || !self.here.fence.may_act() {
+            return true;
+        }
+        let lease = Lease { settled_through: through, ..owned.lease.clone() };
+        self.write(owned, lease).await != Err(TakeoverFailure::LeaseLost)
+    }
+
+    async fn write(&self, owned: &mut Owned, lease: Lease) -> Result<(), TakeoverFailure> {
+        let value = Payload::Lease(self.shard, lease.clone());
+        match self.here.spool.put(format!("shard.{}", self.shard), value, Some(owned.revision)).await {
+            Ok(revision) => {
+                owned.revision = revision;
+                owned.lease = lease;
+                Ok(())
+            }
+            Err(BucketError::Conflict) => {
+                let found = self.here.spool.leases().await.map(|leases| leases.shards.get(&self.shard).cloned());
+                match found {
+                    Ok(Some((found, revision))) if found.epoch == lease.epoch && found.owner == lease.owner => {
+                        owned.revision = revision;
+                        Err(TakeoverFailure::Unavailable)
+                    }
+                    Ok(_) => Err(TakeoverFailure::LeaseLost),
+                    Err(_) => Err(TakeoverFailure::Unavailable),
+                }
+            }
+            Err(BucketError::Unavailable) => Err(TakeoverFailure::Unavailable),
+        }
+    }
+
+    async fn let_go(&self, mut owned: Owned, puller: Puller) {
+        let mut release = Release::new(self.shard, owned.lease.clone());
+        let mut puller = Some(puller);
+        let mut drained = None;
+        loop {
+            if !self.here.fence.may_act() {
+                release.failed(TakeoverFailure::Fenced);
+            }
+            let done = match release.step() {
+                ReleaseStep::StopPulling => {
+                    if let Some(puller) = puller.take() {
+                        puller.stop().await;
+                    }
+                    true
+                }
+                ReleaseStep::HandBack => {
+                    let (sender, receiver) = oneshot::channel();
+                    drained = Some(receiver);
+                    self.inputs.send(Input::Release(self.shard, sender)).is_ok()
+                }
+                ReleaseStep::Drain => {
+                    if let Some(drained) = drained.take() {
+                        drop(drained.await);
+                    }
+                    release.settled_through(owned.settlements.through.borrow().through());
+                    true
+                }
+                ReleaseStep::WriteReleased(lease) => {
+                    self.here.limits.drop_shard(self.shard);
+                    match self.write(&mut owned, lease).await {
+                        Ok(()) => true,
+                        Err(failure) => {
+                            release.failed(failure);
+                            self.here.sim.sleep(PAUSE).await;
+                            false
+                        }
+                    }
+                }
+                ReleaseStep::Released | ReleaseStep::GiveUp => return,
+            };
+            if done {
+                release.done();
+            }
+        }
+    }
+
+    /// Takes one pulled record in: a known repeat is settled, acceptance recorded, the site looked up.
+    fn arrive(&self, leased: Leased, settlements: &Settlements, on_the_way: OnTheWay) {
+        let Payload::Packet(packet) = leased.payload.clone() else { panic!("READY holds packets") };
+        let packet = (*packet).clone();
+        let (life, shard, sequence) = (self.here.life, self.shard, leased.token.sequence);
+        self.here.judge.tell((packet.envelope.message, packet.envelope.part), || {
+            format!("{life:?} pulls hop {} of {shard} at {sequence}", packet.envelope.state.hop)
+        });
+        if let Some(settle) = settlements.repeat(&packet) {
+            return self.finish(settlements, settle, leased, packet, on_the_way);
+        }
+        if packet.envelope.state.hop == 0 {
+            let outcomes = packet.envelope.state.pending.iter().map(|&index| (index, Outcome::Accepted, None));
+            settlements.note(record(&packet, self.shard, outcomes.collect(), None, self.here.now()));
+        }
+        let (here, inputs, settlements, shard) =
+            (self.here.clone(), self.inputs.clone(), settlements.clone(), self.shard);
+        let finish = self.finisher();
+        let look_up = async move {
+            if here.sim.chance(100) {
+                here.sim.sleep(here.sim.some_time(400)).await;
+            }
+            let envelope = &packet.envelope;
+            if here.world.exchangers.unresolvable() {
+                let site = envelope.state.site.clone();
+                let held = Held::new(leased, packet, shard, site);
+                return drop(inputs.send(Input::Arrived(Arrival::Unresolvable(held), on_the_way)));
+            }
+            let Some((_, recipient)) = envelope.pending().next() else { panic!("somebody is pending") };
+            let site: SiteName = here.world.sites.borrow()[&recipient.domain().to_string()].clone();
+            let belongs = LAYOUT.shard_of(envelope.class, &site, 0);
+            let tired = envelope.state.hop > MOVES_PER_ATTEMPT * (envelope.state.attempt + 1);
+            if belongs == shard || tired {
+                let held = Held::new(leased, packet, shard, site);
+                return drop(inputs.send(Input::Arrived(Arrival::Dispatch(held), on_the_way)));
+            }
+            let next = Move::Site { site, slice: 0 };
+            let outcomes = envelope.state.pending.iter().map(|&index| (index, Outcome::Moved, None)).collect();
+            let moved = record(&packet, shard, outcomes, Some(next.clone()), here.now());
+            let body = (&packet.body).into();
+            let settle = Settle::new(SettlePlan { id: packet.id(), record: Some(moved), body, next });
+            finish(&settlements, settle, leased, packet, on_the_way);
+        };
+        self.here.spawn(look_up);
+    }
+
+    fn finisher(&self) -> impl Fn(&Settlements, Settle, Leased, Packet, OnTheWay) + 'static {
+        let (here, inputs) = (self.here.clone(), self.inputs.clone());
+        move |settlements, settle, leased, packet, on_the_way| {
+            finish(&here, &inputs, settlements, settle, leased, packet, on_the_way);
+        }
+    }
+
+    fn finish(&self, settlements: &Settlements, settle: Settle, leased: Leased, packet: Packet, on_the_way: OnTheWay) {
+        finish(&self.here, &self.inputs, settlements, settle, leased, packet, on_the_way);
+    }
+}
+
+/// Settles a record that never reaches the index.
+pub fn finish(
+    here: &Here,
+    inputs: &mpsc::UnboundedSender<Input>,
+    settlements: &Settlements,
+    settle: Settle,
+    leased: Leased,
+    packet: Packet,
+    on_the_way: OnTheWay,
+) {
+    let (settlements, inputs) = (settlements.clone(), inputs.clone());
+    here.spawn(async move {
+        drop(settlements.settle(settle, leased.token, packet).await);
+        drop(on_the_way);
+        drop(inputs.send(Input::Left));
+    });
+}

@@ -1,0 +1,447 @@
+//! The one task around the dispatcher: facts in, actions out. The shape of `services/delivery/src/worker.rs` and `worker/act.rs`.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use postrider_dispatch::dispatcher::{
+    Action, AttemptResult, Conversation, Dispatcher, Entry, Exchange, Fact, Failure, FailureScope, Plan, RequestId,
+    Source, Ticket,
+};
+use postrider_dispatch::limits::Grant;
+use postrider_dispatch::settle::{Settle, SettlePlan};
+use postrider_model::{
+    Body, EnvelopeId, Move, Outcome, RecipientOutcome, Record, Reply, ReversePath, ShardId, SiteName, Timestamp,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::conversation::{self, Order, Report};
+use super::limits::{Question, ask_here, ask_there, give_back};
+use super::settlement::Settlements;
+use super::shard::{OnTheWay, finish};
+use super::{Here, PAUSE};
+use crate::jetstream::Token;
+use crate::nats::Packet;
+use crate::spool::{LAYOUT, Leased};
+
+/// What reaches the worker.
+pub enum Input {
+    Taken(ShardId, Floor),
+    Release(ShardId, oneshot::Sender<()>),
+    Lost(ShardId),
+    Arrived(Arrival, OnTheWay),
+    Left,
+    Answered(RequestId, Grant),
+    Body(Ticket, bool),
+    Settled(Ticket),
+    Reported(Conversation, Report),
+}
+
+/// What looking up the exchangers came to.
+pub enum Arrival {
+    Dispatch(Held),
+    Unresolvable(Held),
+}
+
+/// What the worker needs to know of a shard that is ours.
+pub struct Floor {
+    pub settlements: Settlements,
+    pub room: watch::Sender<usize>,
+    pub arriving: Rc<Cell<usize>>,
+}
+
+/// An envelope that is ours for now.
+pub struct Held {
+    token: Token,
+    packet: Packet,
+    shard: ShardId,
+    site: SiteName,
+    dropped: bool,
+    /// Whether its exchangers are known.
+    resolved: bool,
+}
+
+impl Held {
+    pub fn new(leased: Leased, packet: Packet, shard: ShardId, site: SiteName) -> Self {
+        Self { token: leased.token, packet, shard, site, dropped: false, resolved: true }
+    }
+
+    fn entry(&self, ticket: Ticket) -> Entry {
+        let envelope = &self.packet.envelope;
+        Entry {
+            ticket,
+            id: envelope.id(),
+            shard: self.shard,
+            class: envelope.class,
+            tenant: envelope.tenant.clone(),
+            site: self.site.clone(),
+            exchange: Exchange::new(if self.resolved { self.site.as_str() } else { "" }),
+            source: Source::new("default"),
+            pending: envelope.state.pending.clone(),
+            size_bytes: envelope.size_bytes,
+            body_held: matches!(self.packet.body, Body::Inline { .. }),
+            arrival: envelope.arrival,
+            not_before: envelope.not_before,
+            expiry: envelope.expiry,
+            attempt: envelope.state.attempt,
+            last_reply: envelope.state.last_reply.clone(),
+        }
+    }
+}
+
+/// A record about a packet.
+pub fn record(
+    packet: &Packet,
+    shard: ShardId,
+    outcomes: Vec<(u32, Outcome, Option<Reply>)>,
+    next: Option<Move>,
+    at: Timestamp,
+) -> Record {
+    let envelope = &packet.envelope;
+    let outcome = |(index, outcome, reply)| {
+        let recipient = envelope.recipients[usize::try_from(index).unwrap()].clone();
+        RecipientOutcome { index, recipient, outcome, reply }
+    };
+    Record {
+        id: envelope.id(),
+        at,
+        shard,
+        tenant: envelope.tenant.clone(),
+        class: envelope.class,
+        campaign: None,
+        pool: None,
+        site: envelope.state.site.clone(),
+        sender: ReversePath::Null,
+        header_message_id: String::new(),
+        arrival: envelope.arrival,
+        size_bytes: envelope.size_bytes,
+        metadata: Vec::new(),
+        attempt: None,
+        outcomes: outcomes.into_iter().map(outcome).collect(),
+        next,
+    }
+}
+
+struct Shard {
+    floor: Floor,
+    released: Option<oneshot::Sender<()>>,
+}
+
+struct Settling {
+    shard: ShardId,
+    id: EnvelopeId,
+    repeats: Vec<Token>,
+}
+
+struct Talk {
+    orders: mpsc::UnboundedSender<Order>,
+    cut: CancellationToken,
+    carries: Option<Ticket>,
+}
+
+struct Worker {
+    here: Here,
+    dispatcher: Dispatcher,
+    inputs: mpsc::UnboundedSender<Input>,
+    held: BTreeMap<Ticket, Held>,
+    known: BTreeMap<EnvelopeId, Ticket>,
+    settling: BTreeMap<Ticket, Settling>,
+    talks: BTreeMap<Conversation, Talk>,
+    shards: BTreeMap<ShardId, Shard>,
+    next_ticket: u64,
+}
+
+/// Starts a worker that owns nothing yet; where to reach it.
+pub fn begin(here: &Here) -> mpsc::UnboundedSender<Input> {
+    let (inputs, mut receiver) = mpsc::unbounded_channel();
+    let dispatcher = Dispatcher::new(here.world.config.clone(), here.sim.below(u64::MAX));
+    let mut worker = Worker {
+        here: here.clone(),
+        dispatcher,
+        inputs: inputs.clone(),
+        held: BTreeMap::new(),
+        known: BTreeMap::new(),
+        settling: BTreeMap::new(),
+        talks: BTreeMap::new(),
+        shards: BTreeMap::new(),
+        next_ticket: 0,
+    };
+    here.spawn(async move {
+        loop {
+            let wake = worker.dispatcher.wake_at().unwrap_or(worker.here.now().after(Duration::from_secs(3_600)));
+            let wake = worker.here.world_time(wake);
+            tokio::select! {
+                biased;
+                input = receiver.recv() => match input {
+                    Some(input) => worker.take(input),
+                    None => return,
+                },
+                () = worker.here.sim.sleep_until(wake) => worker.fact(Fact::Tick),
+            }
+            worker.act();
+        }
+    });
+    inputs
+}
+
+impl Worker {
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Taken(shard, floor) => {
+                self.shards.insert(shard, Shard { floor, released: None });
+                self.fact(Fact::ShardTaken(shard));
+            }
+            Input::Release(shard, done) => {
+                if let Some(held) = self.shards.get_mut(&shard) {
+                    held.released = Some(done);
+                    self.fact(Fact::ShardReleasing(shard));
+                }
+            }
+            Input::Lost(shard) => self.lose(shard),
+            Input::Arrived(arrival, on_the_way) => self.arrive(arrival, on_the_way),
+            Input::Left => {}
+            Input::Answered(request, grant) => self.fact(granted(request, grant)),
+            Input::Body(ticket, found) => match self.held.get_mut(&ticket) {
+                Some(held) if found => {
+                    held.dropped = false;
+                    let bytes = held.packet.envelope.size_bytes;
+                    self.fact(Fact::BodyRead { ticket, bytes });
+                }
+                Some(_) => self.fact(Fact::BodyMissing { ticket }),
+                None => {}
+            },
+            Input::Settled(ticket) => {
+                if let Some(settled) = self.settling.remove(&ticket) {
+                    self.known.remove(&settled.id);
+                    settled.repeats.into_iter().for_each(|token| self.acknowledge(token));
+                }
+                self.fact(Fact::Settled(ticket));
+            }
+            Input::Reported(conversation, report) => self.report(conversation, report),
+        }
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        self.dispatcher.handle(fact, self.here.now());
+    }
+
+    fn arrive(&mut self, arrival: Arrival, on_the_way: OnTheWay) {
+        let (held, resolved) = match arrival {
+            Arrival::Dispatch(held) => (held, true),
+            Arrival::Unresolvable(held) => (Held { resolved: false, ..held }, false),
+        };
+        let Some(shard) = self.shards.get(&held.shard).filter(|_| !on_the_way.is_void()) else { return };
+        let id = held.packet.id();
+        if let Some(ticket) = self.known.get(&id).copied() {
+            return self.renew_lease(ticket, held.token);
+        }
+        if let Some(settle) = shard.floor.settlements.repeat(&held.packet) {
+            let leased =
+                Leased { token: held.token, stored: Timestamp::default(), payload: crate::nats::Payload::Gone };
+            let settlements = &shard.floor.settlements;
+            return finish(&self.here, &self.inputs, settlements, settle, leased, held.packet, on_the_way);
+        }
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.known.insert(id, ticket);
+        let entry = held.entry(ticket);
+        let pending = entry.pending.clone();
+        self.held.insert(ticket, held);
+        self.fact(Fact::Arrived(entry));
+        if !resolved {
+            let reply = Reply::new(451, None, "no answer from DNS");
+            let result = AttemptResult::Unresolvable { permanent: false, reply };
+            let results = pending.into_iter().map(|index| (index, result.clone())).collect();
+            self.fact(Fact::Unresolvable { ticket, results });
+        }
+    }
+
+    fn renew_lease(&mut self, ticket: Ticket, again: Token) {
+        match (self.held.get_mut(&ticket), self.settling.get_mut(&ticket)) {
+            (Some(held), _) if held.token.sequence == again.sequence => held.token = again,
+            (_, Some(settling)) => settling.repeats.push(again),
+            (Some(_) | None, _) => self.acknowledge(again),
+        }
+    }
+
+    fn acknowledge(&self, token: Token) {
+        let spool = self.here.spool.clone();
+        self.here.spawn(async move { drop(spool.confirm_ack(&token).await) });
+    }
+
+    fn lose(&mut self, shard: ShardId) {
+        self.fact(Fact::ShardLost(shard));
+        let Some(lost) = self.shards.remove(&shard) else { return };
+        self.here.judge.lost(self.here.life, shard);
+        lost.floor.settlements.lost.cancel();
+        let ours = |ticket: &Ticket| self.held.get(ticket).is_some_and(|held| held.shard == shard);
+        for talk in self.talks.values() {
+            if talk.carries.as_ref().is_some_and(ours) {
+                talk.cut.cancel();
+            }
+        }
+        self.held.retain(|_, held| held.shard != shard);
+        self.settling.retain(|_, settling| settling.shard != shard);
+        self.known.retain(|_, ticket| self.held.contains_key(ticket) || self.settling.contains_key(ticket));
+    }
+
+    fn report(&mut self, conversation: Conversation, report: Report) {
+        match report {
+            Report::Ready => self.fact(Fact::Ready(conversation)),
+            Report::Attempted { ticket, results } => {
+                if let Some(talk) = self.talks.get_mut(&conversation) {
+                    talk.carries = None;
+                }
+                self.fact(Fact::Attempted { ticket, conversation: Some(conversation), results });
+            }
+            Report::Ended { failure } => {
+                self.talks.remove(&conversation);
+                self.fact(Fact::ConversationEnded { conversation, failure });
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.dispatcher.poll() {
+            self.perform(action);
+        }
+        let mut drained = Vec::new();
+        for (id, shard) in &mut self.shards {
+            let arriving = shard.floor.arriving.get();
+            let room = self.dispatcher.room(*id).saturating_sub(arriving);
+            shard.floor.room.send_if_modified(|shown| std::mem::replace(shown, room) != room);
+            if shard.released.is_some() && self.dispatcher.held(*id) == 0 && arriving == 0 {
+                drained.push(*id);
+            }
+        }
+        for id in drained {
+            self.dispatcher.handle(Fact::ShardLost(id), self.here.now());
+            if let Some(released) = self.shards.remove(&id).and_then(|shard| shard.released) {
+                drop(released.send(()));
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Acquire { request, ask } => {
+                let shard = LAYOUT.limit_shard(&ask.path.site);
+                self.ask(shard, request, Question::Acquire(ask));
+            }
+            Action::Renew { request, permit, used, ask } => {
+                let shard = LAYOUT.limit_shard(&ask.path.site);
+                self.ask(shard, request, Question::Renew { permit, used, ask });
+            }
+            Action::Release { permit, path, used } => {
+                give_back(&self.here, LAYOUT.limit_shard(&path.site), Question::Release { permit, used });
+            }
+            Action::Open { conversation, exchange, .. } if exchange.as_str().is_empty() => {
+                let text = "the exchangers of this conversation are not known".to_owned();
+                let failure = Some(Failure { scope: FailureScope::Ourselves, reply: None, text });
+                self.fact(Fact::ConversationEnded { conversation, failure });
+            }
+            Action::Open { conversation, path, .. } => self.open(conversation, path.site),
+            Action::Transmit { conversation, ticket, recipients } => self.transmit(conversation, ticket, recipients),
+            Action::Close(conversation) => {
+                if let Some(talk) = self.talks.get(&conversation) {
+                    drop(talk.orders.send(Order::Close));
+                }
+            }
+            Action::ReadBody(ticket) => self.read_body(ticket),
+            Action::DropBody(ticket) => {
+                if let Some(held) = self.held.get_mut(&ticket) {
+                    held.dropped = true;
+                }
+            }
+            Action::Settle { ticket, plan } => self.settle(ticket, &plan),
+            Action::HandBack(ticket) => {
+                if let Some(held) = self.held.remove(&ticket) {
+                    self.known.remove(&held.packet.id());
+                    self.here.spool.hand_back(&held.token, Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, shard: ShardId, request: RequestId, question: Question) {
+        if let Some(grant) = ask_here(&self.here, shard, &question) {
+            return self.fact(granted(request, grant));
+        }
+        let (here, inputs) = (self.here.clone(), self.inputs.clone());
+        self.here.spawn(async move {
+            let grant = ask_there(here, shard, question).await;
+            drop(inputs.send(Input::Answered(request, grant)));
+        });
+    }
+
+    fn open(&mut self, conversation: Conversation, site: SiteName) {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let cut = CancellationToken::new();
+        self.talks.insert(conversation, Talk { orders, cut: cut.clone(), carries: None });
+        let task = conversation::run(self.here.clone(), conversation, site, receiver, self.inputs.clone(), cut);
+        self.here.spawn(task);
+    }
+
+    fn transmit(&mut self, conversation: Conversation, ticket: Ticket, recipients: u32) {
+        let (Some(talk), Some(held)) = (self.talks.get_mut(&conversation), self.held.get(&ticket)) else { return };
+        let Some(shard) = self.shards.get(&held.shard) else { return };
+        let count = usize::try_from(recipients).unwrap();
+        let job = conversation::Job {
+            ticket,
+            id: held.packet.id(),
+            shard: held.shard,
+            epoch: shard.floor.settlements.epoch,
+            recipients: held.packet.envelope.state.pending.iter().copied().take(count).collect(),
+            ordered: self.here.sim.now(),
+        };
+        talk.carries = Some(ticket);
+        drop(talk.orders.send(Order::Transmit(job)));
+    }
+
+    fn read_body(&self, ticket: Ticket) {
+        let Some(held) = self.held.get(&ticket) else { return };
+        let (spool, inputs, body) = (self.here.spool.clone(), self.inputs.clone(), held.packet.body.clone());
+        self.here.spawn(async move {
+            let found = loop {
+                // What was inline is read again where its record lies; it lies there until it is acknowledged.
+                match spool.read_body(&body).await {
+                    Some(found) => break found,
+                    None => spool.sim.sleep(PAUSE).await,
+                }
+            };
+            drop(inputs.send(Input::Body(ticket, found)));
+        });
+    }
+
+    fn settle(&mut self, ticket: Ticket, plan: &Plan) {
+        let Some(held) = self.held.remove(&ticket) else { return };
+        let Some(shard) = self.shards.get(&held.shard) else { return };
+        let settlements = shard.floor.settlements.clone();
+        let id = held.packet.id();
+        self.settling.insert(ticket, Settling { shard: held.shard, id, repeats: Vec::new() });
+        let inputs = self.inputs.clone();
+        let next = plan.next.clone();
+        let record = record(&held.packet, held.shard, plan.outcomes.clone(), Some(next.clone()), self.here.now());
+        let body = (&held.packet.body).into();
+        self.here.spawn(async move {
+            let settle = Settle::new(SettlePlan { id, record: Some(record), body, next });
+            if settlements.settle(settle, held.token, held.packet).await.is_ok() {
+                drop(inputs.send(Input::Settled(ticket)));
+            }
+        });
+    }
+}
+
+fn granted(request: RequestId, grant: Grant) -> Fact {
+    match grant {
+        Grant::Granted(permit) => Fact::Granted { request, permit },
+        Grant::Wait { until, reason } => Fact::Waiting { request, until, reason },
+    }
+}
+
+/// A failure of the exchangers.
+pub fn unreached(reply: Option<Reply>) -> Failure {
+    Failure { scope: FailureScope::Exchange, reply, text: "nobody there".to_owned() }
+}

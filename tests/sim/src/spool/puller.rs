@@ -1,0 +1,140 @@
+//! Pulling from a consumer: one request is open at a time, and what comes to one that was given up is taken all the same. The shape of
+//! `services/io/nats/src/pull.rs`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use postrider_model::Timestamp;
+use tokio::sync::mpsc;
+
+use super::{Consumer, GRACE, Leased, OPEN, Spool};
+use crate::jetstream::Push;
+use crate::nats::Payload;
+
+/// Pulls from one consumer; one request at a time.
+pub struct Puller {
+    spool: Spool,
+    consumer: Consumer,
+    open: Option<Open>,
+    arrived: VecDeque<Leased>,
+    exhausted: bool,
+}
+
+struct Open {
+    inbox: u64,
+    pushes: mpsc::UnboundedReceiver<Push<Payload>>,
+    remaining: usize,
+    until: Timestamp,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.pushes.close();
+    }
+}
+
+impl Puller {
+    pub(super) fn new(spool: Spool, consumer: Consumer) -> Self {
+        Self { spool, consumer, open: None, arrived: VecDeque::new(), exhausted: false }
+    }
+
+    /// Waits until something has come or the request is over, and returns what there is. Safe to drop half way.
+    pub async fn pull(&mut self, room: usize, wait: bool) -> Vec<Leased> {
+        if self.arrived.is_empty() && room > 0 {
+            if self.open.is_none() {
+                self.ask(room, wait);
+            }
+            self.take_next().await;
+        }
+        self.take_ready();
+        self.arrived.drain(..).collect()
+    }
+
+    fn ask(&mut self, room: usize, wait: bool) {
+        self.exhausted = false;
+        let (inbox, pushes) = self.spool.client.inbox();
+        let expires = if wait { OPEN } else { Duration::ZERO };
+        let grace = if wait { GRACE } else { Duration::from_secs(2) };
+        let until = self.spool.sim.now().after(expires + grace);
+        self.open = Some(Open { inbox, pushes, remaining: room, until });
+        let (stream, config) = (self.consumer.stream(), self.consumer.config());
+        self.spool.client.tell(move |server, now| {
+            if server.pull(&stream, &config.name, (inbox, room), expires, now).is_err() {
+                // Whoever finds it missing makes it again.
+                drop(server.create_consumer(&stream, config));
+            }
+        });
+    }
+
+    async fn take_next(&mut self) {
+        while self.arrived.is_empty() {
+            let Some(open) = &mut self.open else { return };
+            let sim = self.spool.sim.clone();
+            tokio::select! {
+                biased;
+                push = open.pushes.recv() => match push {
+                    Some(push) => self.note(push),
+                    None => {
+                        sim.sleep(Duration::from_millis(50)).await;
+                        self.end();
+                    }
+                },
+                () = sim.sleep_until(open.until) => self.end(),
+            }
+        }
+    }
+
+    fn take_ready(&mut self) {
+        while let Some(push) = self.open.as_mut().and_then(|open| open.pushes.try_recv().ok()) {
+            self.note(push);
+        }
+    }
+
+    fn note(&mut self, push: Push<Payload>) {
+        match push {
+            Push::Message(leased) => {
+                self.arrived.push_back(leased);
+                if let Some(open) = &mut self.open {
+                    open.remaining -= 1;
+                    if open.remaining == 0 {
+                        self.end();
+                    }
+                }
+            }
+            Push::Exhausted => {
+                self.exhausted = true;
+                self.end();
+            }
+            Push::TooMany => self.end(),
+        }
+    }
+
+    fn end(&mut self) {
+        // What still comes to a request that was given up is taken all the same.
+        if let Some(mut open) = self.open.take() {
+            while let Ok(Push::Message(leased)) = open.pushes.try_recv() {
+                self.arrived.push_back(leased);
+            }
+            self.spool.client.close(open.inbox);
+        }
+    }
+
+    /// Whether the last request ended because there was no more.
+    pub fn is_exhausted(&self) -> bool {
+        self.exhausted && self.arrived.is_empty()
+    }
+
+    /// Waits the open request out, and hands back all that arrives.
+    pub async fn stop(mut self) {
+        loop {
+            self.take_ready();
+            for leased in self.arrived.drain(..) {
+                self.spool.hand_back(&leased.token, Duration::ZERO);
+            }
+            if self.open.is_none() {
+                return;
+            }
+            self.take_next().await;
+        }
+    }
+}
