@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "postrider/egress/v1/limit.proto",
         "postrider/control/v1/control.proto",
         "postrider/control/v1/audit.proto",
+        "postrider/control/v1/operator.proto",
     ];
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);

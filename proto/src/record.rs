@@ -88,6 +88,7 @@ fn wire_outcome(outcome: &RecipientOutcome) -> wire::RecipientOutcome {
         Outcome::Dead => wire::Outcome::Dead,
         Outcome::Suspended => wire::Outcome::Suspended,
         Outcome::Deleted => wire::Outcome::Deleted,
+        Outcome::Requeued => wire::Outcome::Requeued,
     };
     wire::RecipientOutcome {
         index: outcome.index,
@@ -108,6 +109,7 @@ fn outcome(outcome: wire::RecipientOutcome) -> Result<RecipientOutcome, ConvertE
         Ok(wire::Outcome::Dead) => Outcome::Dead,
         Ok(wire::Outcome::Suspended) => Outcome::Suspended,
         Ok(wire::Outcome::Deleted) => Outcome::Deleted,
+        Ok(wire::Outcome::Requeued) => Outcome::Requeued,
         Ok(wire::Outcome::Unspecified) | Err(_) => return Err(ConvertError::Impossible("outcome")),
     };
     Ok(RecipientOutcome {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_model::{TenantId, Timestamp};
+use postrider_model::{Record, TenantId, Timestamp};
 use postrider_nats::Spool;
 use postrider_proto::control::v1 as api;
 use postrider_proto::control::v1::audit_service_server::AuditService;
@@ -24,10 +24,12 @@ mod compare;
 mod count;
 mod keeper;
 mod missing;
+mod rates;
+pub(crate) use rates::{Rates, RowOf};
 
 use books::{Sums, ended};
 use compare::{HourOf, Meanwhile, Scan, agrees};
-use count::Hour;
+use count::{Change, Hour};
 use keeper::{CountError, Keeper};
 use missing::{ByName, Named};
 
@@ -45,6 +47,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Auditor {
     spool: Spool,
     keeper: Arc<Mutex<Option<Keeper>>>,
+    rates: Rates,
 }
 
 /// Which hours are wanted.
@@ -69,7 +72,12 @@ fn hour_start(hour: Hour) -> Timestamp {
 
 impl Auditor {
     pub(crate) fn new(spool: &Spool) -> Self {
-        Self { spool: spool.clone(), keeper: Arc::default() }
+        Self { spool: spool.clone(), keeper: Arc::default(), rates: Rates::default() }
+    }
+
+    /// What happened within the last minute.
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// Counts until `stop`.
@@ -107,7 +115,7 @@ impl Auditor {
     async fn step(&self, keep: bool) -> Result<(bool, bool), CountError> {
         let mut slot = self.keeper.lock().await;
         let keeper = opened(&mut slot, &self.spool).await?;
-        let more = keeper.advance(|_, _| {}).await?;
+        let more = keeper.advance(|record, _| self.rates.see(record)).await?;
         if keep {
             keeper.keep().await?;
         }
@@ -119,14 +127,18 @@ impl Auditor {
         let mut slot = self.keeper.lock().await;
         let report = async {
             let keeper = opened(&mut slot, &self.spool).await?;
-            keeper.catch_up(|_, _| {}).await?;
+            keeper.catch_up(|record, _| self.rates.see(record)).await?;
             let totals = keeper.books.totals();
             let mut scan = Scan::default();
             let memory = &keeper.memory;
             let see = |found: postrider_nats::Waiting| scan.see(&found.outline, |part| memory.is_taken(part));
             self.spool.scan_waiting(false, see).await?;
             let mut meanwhile = Meanwhile::default();
-            keeper.catch_up(|record, changes| meanwhile.see(record, changes)).await?;
+            let see = |record: &Record, changes: &[Change]| {
+                self.rates.see(record);
+                meanwhile.see(record, changes);
+            };
+            keeper.catch_up(see).await?;
             scan.put_back(meanwhile);
             let mut notes = keeper.notes();
             keeper.keep().await?;

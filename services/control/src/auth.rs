@@ -8,6 +8,7 @@ use tonic::service::Interceptor;
 use tonic::{Code, Request, Status};
 
 use crate::ControlError;
+use crate::filter::Who;
 use crate::metrics::Metrics;
 
 const SHORTEST_TOKEN: usize = 16;
@@ -39,25 +40,30 @@ impl Authentication {
         Ok(Self { tokens: tokens.into(), metrics })
     }
 
-    fn knows(&self, offered: &str) -> bool {
+    /// The number of the token, from 1.
+    fn knows(&self, offered: &str) -> Option<usize> {
         // Every token is compared, so that the time tells nothing about which one is near.
-        self.tokens.iter().fold(false, |known, token| {
-            known | constant_time::verify_slices_are_equal(token.as_bytes(), offered.as_bytes()).is_ok()
+        (1usize..).zip(self.tokens.iter()).fold(None, |known, (number, token)| {
+            let same = constant_time::verify_slices_are_equal(token.as_bytes(), offered.as_bytes()).is_ok();
+            known.or(same.then_some(number))
         })
     }
 }
 
 impl Interceptor for Authentication {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let offered = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        let refusal = match offered {
+        let known = offered.map(|value| {
+            let bearer = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+            bearer.and_then(|(_, token)| self.knows(token.trim()))
+        });
+        let refusal = match known {
             None => "the call carries no token (authorization: Bearer <token>)",
-            Some(value) => match value.split_once(' ') {
-                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && self.knows(token.trim()) => {
-                    return Ok(request);
-                }
-                _ => "wrong token",
-            },
+            Some(None) => "wrong token",
+            Some(Some(number)) => {
+                request.extensions_mut().insert(Who(format!("token {number}")));
+                return Ok(request);
+            }
         };
         self.metrics.request("any", Code::Unauthenticated);
         Err(Status::unauthenticated(refusal))

@@ -24,6 +24,7 @@ mod document;
 mod documents;
 
 mod queue;
+mod rated;
 mod summary;
 
 mod life;
@@ -33,3 +34,7 @@ mod events;
 mod flat;
 
 mod audit;
+
+mod dead_letters;
+mod filter;
+mod operations;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use postrider_model::{Hop, MessageId, Move, PartNumber, Record, Timestamp, WaitReason};
+use postrider_model::{Hop, MessageId, Move, Outcome, PartNumber, Record, Timestamp, WaitReason};
 use postrider_proto::control::v1 as api;
 
 use crate::wire::{reply, time};
@@ -116,6 +116,7 @@ impl<'a> Part<'a> {
         }
         for (index, told) in recipients(record) {
             let ended = self.recipients.get(&index).is_some_and(|recipient| recipient.r#final);
+            let ended = ended && told.event != Outcome::Requeued.as_str();
             if !ended {
                 self.recipients.insert(index, told);
             }

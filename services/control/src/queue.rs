@@ -30,7 +30,14 @@ impl QueueService for Api {
         &self,
         request: Request<api::GetQueueSummaryRequest>,
     ) -> Result<Response<api::QueueSummary>, Status> {
-        self.answer("GetQueueSummary", summary(self, &request.into_inner()).await)
+        let request = request.into_inner();
+        let mut told = summary(self, &request).await;
+        if let Ok(told) = &mut told
+            && request.rates
+        {
+            crate::rated::add(told, &request, &self.auditor.rates().minute(clock::now()));
+        }
+        self.answer("GetQueueSummary", told)
     }
 }
 

@@ -10,6 +10,7 @@ use postrider_proto::DESCRIPTORS;
 use postrider_proto::control::v1::audit_service_server::AuditServiceServer;
 use postrider_proto::control::v1::config_service_server::ConfigServiceServer;
 use postrider_proto::control::v1::credential_service_server::CredentialServiceServer;
+use postrider_proto::control::v1::dead_letter_service_server::DeadLetterServiceServer;
 use postrider_proto::control::v1::domain_service_server::DomainServiceServer;
 use postrider_proto::control::v1::event_service_server::EventServiceServer;
 use postrider_proto::control::v1::message_service_server::MessageServiceServer;
@@ -184,7 +185,8 @@ fn services(router: Router, api: &Api, authentication: &Authentication) -> Resul
         .add_service(authenticated!(QueueServiceServer))
         .add_service(authenticated!(MessageServiceServer))
         .add_service(authenticated!(EventServiceServer))
-        .add_service(authenticated!(AuditServiceServer)))
+        .add_service(authenticated!(AuditServiceServer))
+        .add_service(authenticated!(DeadLetterServiceServer)))
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, ControlError> {

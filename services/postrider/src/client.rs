@@ -9,9 +9,11 @@ mod audit;
 pub mod config;
 mod connection;
 pub mod credential;
+mod dead_letter;
 pub mod domain;
 pub mod event;
 mod failure;
+mod filter;
 pub mod message;
 mod output;
 mod queue;
@@ -19,6 +21,7 @@ pub mod route;
 mod table;
 pub mod tenant;
 mod time;
+mod top;
 
 pub use connection::Connection;
 pub use failure::Failure;
@@ -56,6 +59,11 @@ pub enum ClientCommand {
     /// Messages: the life of one, or those to an address
     #[command(after_help = EXIT_CODES)]
     Message(Noun<message::MessageVerb>),
+    /// Dead letters: mail that could not be decoded or read
+    #[command(after_help = EXIT_CODES)]
+    DeadLetter(Noun<dead_letter::DeadLetterVerb>),
+    /// The queue as a live table: sites and tenants with rates, depth, oldest and why it waits
+    Top(top::TopCommand),
     /// Whether everything that was accepted has ended or waits, by tenant and hour
     Audit(Plain<audit::AuditArgs>),
     /// Events: what happened to every recipient
@@ -105,6 +113,8 @@ pub async fn run(command: ClientCommand) -> ExitCode {
         ClientCommand::Config(noun) => with(noun, config::run).await,
         ClientCommand::Queue(noun) => with(noun, queue::run).await,
         ClientCommand::Message(noun) => with(noun, message::run).await,
+        ClientCommand::DeadLetter(noun) => with(noun, dead_letter::run).await,
+        ClientCommand::Top(command) => top::run(command).await,
         ClientCommand::Audit(plain) => with_plain(plain, audit::run).await,
         ClientCommand::Event(noun) => with(noun, event::run).await,
     };

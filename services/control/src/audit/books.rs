@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use postrider_model::Record;
+use postrider_model::{Outcome, Record};
 use postrider_proto::control::v1 as api;
 use prost::Message;
 
@@ -35,6 +35,12 @@ impl Sums {
             What::Ended(outcome) => {
                 *self.ended.entry(outcome.as_str().to_owned()).or_default() += 1;
                 self.open = self.open.wrapping_sub(name);
+            }
+            What::Reopened => {
+                if let Some(dead) = self.ended.get_mut(Outcome::Dead.as_str()) {
+                    *dead = dead.saturating_sub(1);
+                }
+                self.open = self.open.wrapping_add(name);
             }
         }
     }
@@ -154,7 +160,7 @@ pub(crate) fn ended(sums: &Sums) -> Vec<api::EndedCount> {
 
 #[cfg(test)]
 mod tests {
-    use postrider_model::{Move, Outcome};
+    use postrider_model::Move;
 
     use super::super::count::Memory;
     use super::super::count::tests::{record, retry};

@@ -38,6 +38,8 @@ pub(crate) struct Change {
 pub(crate) enum What {
     Accepted,
     Ended(Outcome),
+    /// Put back from the dead letters: the end that it had is none.
+    Reopened,
 }
 
 /// How many names a generation remembers.
@@ -57,6 +59,9 @@ impl Memory {
     /// What a record changes; nothing if it was counted before.
     pub(crate) fn take(&mut self, record: &Record) -> Vec<Change> {
         let part = part_hash(&record.id.message, record.id.part);
+        if record.outcomes.iter().any(|outcome| outcome.outcome == Outcome::Requeued) {
+            return self.reopen(part, record);
+        }
         if record.next.is_none() {
             if self.knows(part) || !self.taken.insert(part) {
                 return Vec::new();
@@ -73,6 +78,22 @@ impl Memory {
             if !self.knows(name) {
                 self.remember(name);
                 changes.push(Change { index: outcome.index, what: What::Ended(outcome.outcome) });
+            }
+        }
+        changes
+    }
+
+    fn reopen(&mut self, part: u64, record: &Record) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for outcome in &record.outcomes {
+            let (name, times) = (recipient_hash(part, outcome.index), u64::from(record.id.hop));
+            // Each hop is begun once.
+            let again = xxh3_64_with_seed(&times.to_be_bytes(), name);
+            if !self.knows(again) {
+                self.remember(again);
+                self.recent.remove(&name);
+                self.older.remove(&name);
+                changes.push(Change { index: outcome.index, what: What::Reopened });
             }
         }
         changes
@@ -149,6 +170,19 @@ pub(crate) mod tests {
         // A flush that was stored twice.
         assert!(memory.take(&accepted).is_empty());
         assert!(memory.take(&deferred).is_empty());
+    }
+
+    #[test]
+    fn what_is_put_back_from_the_dead_letters_is_open_again_and_may_end_again() {
+        let mut memory = Memory::default();
+        let dead = Some(Move::Dead { reason: "body-lost".into() });
+        memory.take(&record(1, 0, &[Outcome::Accepted], None));
+        assert_eq!(memory.take(&record(1, 0, &[Outcome::Dead], dead)).len(), 1);
+        let requeued = record(1, 1, &[Outcome::Requeued], None);
+        assert_eq!(memory.take(&requeued), [Change { index: 0, what: What::Reopened }]);
+        assert!(memory.take(&requeued).is_empty());
+        let delivered = record(1, 1, &[Outcome::Delivered], Some(Move::Finished));
+        assert_eq!(memory.take(&delivered).len(), 1);
     }
 
     #[test]

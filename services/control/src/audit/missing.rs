@@ -162,6 +162,12 @@ fn enter(parts: &mut HashMap<PartOf, Part>, hours: &mut BTreeMap<HourOf, ByName>
         let bit = bits(std::iter::once(outcome.index));
         if outcome.outcome == Outcome::Accepted {
             part.accepted |= bit;
+        } else if outcome.outcome == Outcome::Requeued && part.ended & bit != 0 {
+            part.ended &= !bit;
+            let hour = hours.entry((hour_of(&record.id.message), part.tenant.clone())).or_default();
+            if let Some(dead) = hour.ended.get_mut(Outcome::Dead.as_str()) {
+                *dead = dead.saturating_sub(1);
+            }
         } else if outcome.outcome.is_terminal() && part.ended & bit == 0 {
             part.ended |= bit;
             let hour = hours.entry((hour_of(&record.id.message), part.tenant.clone())).or_default();

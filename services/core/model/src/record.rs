@@ -97,11 +97,13 @@ pub enum Outcome {
     Suspended,
     /// An operator's rule ended it without a word. Terminal.
     Deleted,
+    /// An operator put it back from the dead letters: what was its end no longer is.
+    Requeued,
 }
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Accepted,
         Self::Delivered,
         Self::Deferred,
@@ -111,9 +113,10 @@ impl Outcome {
         Self::Dead,
         Self::Suspended,
         Self::Deleted,
+        Self::Requeued,
     ];
 
-    /// The name of the event: `accepted delivered deferred moved bounced expired dead suspended deleted`.
+    /// The name of the event: `accepted delivered deferred moved bounced expired dead suspended deleted requeued`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -125,6 +128,7 @@ impl Outcome {
             Self::Dead => "dead",
             Self::Suspended => "suspended",
             Self::Deleted => "deleted",
+            Self::Requeued => "requeued",
         }
     }
 
@@ -132,7 +136,7 @@ impl Outcome {
     pub const fn is_terminal(self) -> bool {
         match self {
             Self::Delivered | Self::Bounced | Self::Expired | Self::Dead | Self::Deleted => true,
-            Self::Accepted | Self::Deferred | Self::Moved | Self::Suspended => false,
+            Self::Accepted | Self::Deferred | Self::Moved | Self::Suspended | Self::Requeued => false,
         }
     }
 }

@@ -73,6 +73,7 @@ mod pull;
 pub use pull::{Puller, ResetError};
 
 mod dead;
+pub use dead::{DeadLetter, DeadLetters};
 
 mod operations;
 pub use operations::OperationsError;

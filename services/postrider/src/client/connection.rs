@@ -120,6 +120,7 @@ impl Session {
         queue: queue_service_client::QueueServiceClient,
         messages: message_service_client::MessageServiceClient,
         audit: audit_service_client::AuditServiceClient,
+        dead_letters: dead_letter_service_client::DeadLetterServiceClient,
         events: event_service_client::EventServiceClient,
     }
 

@@ -95,7 +95,7 @@ impl From<api::QueueSummary> for View {
 
 pub(super) async fn run(verb: QueueVerb, session: Session, mut out: Output) -> Result<(), Failure> {
     let QueueVerb::Summary { tenant, site, class } = verb;
-    let request = api::GetQueueSummaryRequest { tenant, site, class: class.unwrap_or_default() };
+    let request = api::GetQueueSummaryRequest { tenant, site, class: class.unwrap_or_default(), rates: false };
     let summary = session.queue().get_queue_summary(request).await?.into_inner();
     out.show(&View::from(summary), draw)
 }
@@ -163,6 +163,7 @@ mod tests {
                     api::WaitCount { reason: "retry (5m)".into(), count: 3 },
                 ],
                 oldest_accept_time: Some(prost_types::Timestamp { seconds: 1_000, nanos: 0 }),
+                minute: None,
             }],
             answered_members: vec!["delivery-0".into()],
             silent_members: vec!["delivery-1".into()],

@@ -1,0 +1,280 @@
+//! Dead letters over gRPC: listed, put back to READY as a new hop, or deleted.
+
+use std::collections::BTreeSet;
+
+use postrider_dispatch::rules::matches;
+use postrider_model::{EnvelopeState, Outcome, RecipientOutcome, Record, RuleFilter};
+use postrider_nats::DeadLetter;
+use postrider_proto::Packet;
+use postrider_proto::control::v1 as api;
+use postrider_proto::control::v1::dead_letter_service_server::DeadLetterService;
+use postrider_runtime::clock;
+use tonic::{Request, Response, Status};
+
+use crate::api::Api;
+use crate::filter::{Who, parse_without_reason};
+use crate::operations::Command;
+use crate::wire::time;
+
+/// The most letters of a page.
+const PAGE: usize = 1_000;
+
+/// How much of a record is shown.
+const HEAD: usize = 256;
+
+#[tonic::async_trait]
+impl DeadLetterService for Api {
+    async fn list_dead_letters(
+        &self,
+        request: Request<api::ListDeadLettersRequest>,
+    ) -> Result<Response<api::ListDeadLettersResponse>, Status> {
+        self.answer("ListDeadLetters", list(self, request.into_inner()).await)
+    }
+
+    async fn get_dead_letter(
+        &self,
+        request: Request<api::GetDeadLetterRequest>,
+    ) -> Result<Response<api::DeadLetter>, Status> {
+        self.answer("GetDeadLetter", get(self, request.into_inner().number).await)
+    }
+
+    async fn requeue_dead_letters(
+        &self,
+        request: Request<api::ChangeDeadLettersRequest>,
+    ) -> Result<Response<api::ChangeDeadLettersResponse>, Status> {
+        let who = Who::of(&request);
+        self.answer("RequeueDeadLetters", change(self, who, Change::Requeue, request.into_inner()).await)
+    }
+
+    async fn delete_dead_letters(
+        &self,
+        request: Request<api::ChangeDeadLettersRequest>,
+    ) -> Result<Response<api::ChangeDeadLettersResponse>, Status> {
+        let who = Who::of(&request);
+        self.answer("DeleteDeadLetters", change(self, who, Change::Delete, request.into_inner()).await)
+    }
+}
+
+/// Which letters are wanted.
+struct Wanted {
+    filter: RuleFilter,
+    /// Why they died; empty: whatever.
+    reason: String,
+}
+
+impl Wanted {
+    fn parse(filter: Option<api::QueueFilter>) -> Result<Self, Status> {
+        let filter = filter.unwrap_or_default();
+        let reason = filter.reason.clone();
+        Ok(Self { filter: parse_without_reason(filter)?, reason })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.filter.is_empty() && self.reason.is_empty()
+    }
+
+    fn matches(&self, letter: &DeadLetter) -> bool {
+        let timely = self.filter.arrived_before.is_none_or(|before| letter.buried < before);
+        let filter = RuleFilter { arrived_before: None, ..self.filter.clone() };
+        let known = match &letter.packet {
+            Some(packet) => matches(&filter, packet.envelope()),
+            None => filter.is_empty(),
+        };
+        timely && known && (self.reason.is_empty() || self.reason == letter.reason)
+    }
+}
+
+async fn list(api: &Api, request: api::ListDeadLettersRequest) -> Result<api::ListDeadLettersResponse, Status> {
+    let wanted = Wanted::parse(request.filter)?;
+    let size = usize::try_from(request.page_size).unwrap_or(PAGE);
+    let size = if size == 0 { PAGE } else { size.min(PAGE) };
+    let after = match request.page_token.as_str() {
+        "" => 0,
+        token => token.parse().map_err(|_| Status::invalid_argument("page_token: none of ours"))?,
+    };
+    let mut letters = api.spool.dead_letters(after);
+    let mut page = Vec::new();
+    loop {
+        let some = letters.next().await.map_err(|error| crate::events::broken(&error))?;
+        if some.is_empty() {
+            return Ok(api::ListDeadLettersResponse { letters: page, next_page_token: String::new() });
+        }
+        for letter in some.iter().filter(|letter| wanted.matches(letter)) {
+            if page.len() == size {
+                let next_page_token = page.last().map(|last: &api::DeadLetter| last.number.to_string());
+                let next_page_token = next_page_token.unwrap_or_default();
+                return Ok(api::ListDeadLettersResponse { letters: page, next_page_token });
+            }
+            page.push(told(letter));
+        }
+    }
+}
+
+async fn find(api: &Api, number: u64) -> Result<Option<DeadLetter>, Status> {
+    if number == 0 {
+        return Ok(None);
+    }
+    let mut letters = api.spool.dead_letters(number - 1);
+    let some = letters.next().await.map_err(|error| crate::events::broken(&error))?;
+    Ok(some.into_iter().next().filter(|letter| letter.sequence == number))
+}
+
+async fn get(api: &Api, number: u64) -> Result<api::DeadLetter, Status> {
+    let letter = find(api, number).await?;
+    let letter =
+        letter.ok_or_else(|| Status::not_found(format!("there is no dead letter {number}: see `dead-letter list`")))?;
+    Ok(api::DeadLetter { head: letter.raw.slice(..letter.raw.len().min(HEAD)), ..told(&letter) })
+}
+
+fn told(letter: &DeadLetter) -> api::DeadLetter {
+    let dead = api::DeadLetter {
+        number: letter.sequence,
+        reason: letter.reason.clone(),
+        why: letter.why.clone(),
+        buried_time: Some(time(letter.buried)),
+        size_bytes: u64::try_from(letter.raw.len()).unwrap_or(u64::MAX),
+        ..api::DeadLetter::default()
+    };
+    let Some(packet) = &letter.packet else { return dead };
+    let envelope = packet.envelope();
+    api::DeadLetter {
+        decodable: true,
+        message_id: envelope.message.to_string(),
+        part: envelope.part,
+        hop: envelope.state.hop,
+        tenant: envelope.tenant.to_string(),
+        class: envelope.class.to_string(),
+        campaign: envelope.campaign.as_ref().map(ToString::to_string).unwrap_or_default(),
+        site: envelope.state.site.to_string(),
+        sender: envelope.sender.to_string(),
+        recipients: envelope.pending().map(|(_, recipient)| recipient.to_string()).collect(),
+        accept_time: Some(time(envelope.arrival)),
+        ..dead
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Requeue,
+    Delete,
+}
+
+async fn change(
+    api: &Api,
+    who: Who,
+    change: Change,
+    request: api::ChangeDeadLettersRequest,
+) -> Result<api::ChangeDeadLettersResponse, Status> {
+    let wanted = Wanted::parse(request.filter)?;
+    if wanted.is_empty() && request.numbers.is_empty() && !request.all {
+        return Err(Status::invalid_argument(
+            "neither a number nor a filter: say which dead letters, or `--all` if you mean all of them",
+        ));
+    }
+    let name = if change == Change::Requeue { "dead-letter requeue" } else { "dead-letter delete" };
+    let mut command = Command::new(name, &who, request.dry_run).with(&wanted.filter);
+    if !wanted.reason.is_empty() {
+        command = command.because(&format!("reason {}", wanted.reason));
+    }
+    let (letters, absent) = select(api, &wanted, &request.numbers).await?;
+    let counts = api::ChangeDeadLettersResponse {
+        changed: count(letters.iter().filter(|letter| change == Change::Delete || letter.packet.is_some())),
+        undecodable: count(letters.iter().filter(|letter| change == Change::Requeue && letter.packet.is_none())),
+        absent,
+    };
+    command.record(api, &[("dead", counts.changed)], if request.dry_run { "counted" } else { "begun" }).await?;
+    if request.dry_run {
+        return Ok(counts);
+    }
+    let mut changed = 0;
+    for letter in &letters {
+        let did = match (change, &letter.packet) {
+            (Change::Requeue, None) => continue,
+            (Change::Requeue, Some(packet)) => requeue(api, letter, packet).await,
+            (Change::Delete, _) => delete(api, letter).await,
+        };
+        if let Err(status) = did {
+            command.record(api, &[("dead", changed)], &format!("broken off: {}", status.message())).await?;
+            return Err(status);
+        }
+        changed += 1;
+    }
+    command.record(api, &[("dead", changed)], "ok").await?;
+    Ok(api::ChangeDeadLettersResponse { changed, ..counts })
+}
+
+fn count<T>(letters: impl Iterator<Item = T>) -> u64 {
+    u64::try_from(letters.count()).unwrap_or(u64::MAX)
+}
+
+async fn select(api: &Api, wanted: &Wanted, numbers: &[u64]) -> Result<(Vec<DeadLetter>, Vec<u64>), Status> {
+    let mut selected = Vec::new();
+    if !numbers.is_empty() {
+        let mut absent = Vec::new();
+        for number in numbers.iter().copied().collect::<BTreeSet<u64>>() {
+            match find(api, number).await? {
+                Some(letter) if wanted.matches(&letter) => selected.push(letter),
+                Some(_) => {}
+                None => absent.push(number),
+            }
+        }
+        return Ok((selected, absent));
+    }
+    let mut letters = api.spool.dead_letters(0);
+    loop {
+        let some = letters.next().await.map_err(|error| crate::events::broken(&error))?;
+        if some.is_empty() {
+            return Ok((selected, Vec::new()));
+        }
+        selected.extend(some.into_iter().filter(|letter| wanted.matches(letter)));
+    }
+}
+
+/// Recorded, then in READY, then gone from the dead letters. Whoever does it again after a crash does the same: the hop is one
+/// more than that which died.
+async fn requeue(api: &Api, letter: &DeadLetter, packet: &Packet) -> Result<(), Status> {
+    let envelope = packet.envelope();
+    let state = EnvelopeState { hop: envelope.state.hop + 1, ..envelope.state.clone() };
+    let packet = packet.clone().with_state(state);
+    let record = requeued(api, &packet);
+    let failed = |what: &str, why: String| Status::unavailable(format!("dead letter {}: {what}: {why}", letter.sequence));
+    let flush = format!("requeue:{}", packet.id());
+    let published = api.spool.publish_events(record.shard, std::slice::from_ref(&record), &flush).await;
+    published.map_err(|error| failed("not put back", error.to_string()))?;
+    api.spool.publish_ready(&packet).await.map_err(|error| failed("not put back", error.to_string()))?;
+    let deleted = api.spool.delete_dead_letter(letter.sequence).await;
+    deleted.map_err(|error| failed("put back, and still among the dead letters", error.to_string()))
+}
+
+async fn delete(api: &Api, letter: &DeadLetter) -> Result<(), Status> {
+    let deleted = api.spool.delete_dead_letter(letter.sequence).await;
+    deleted.map_err(|error| Status::unavailable(format!("dead letter {}: {error}; try again", letter.sequence)))
+}
+
+fn requeued(api: &Api, packet: &Packet) -> Record {
+    let envelope = packet.envelope();
+    let outcomes = envelope.pending().map(|(index, recipient)| RecipientOutcome {
+        index,
+        recipient: recipient.clone(),
+        outcome: Outcome::Requeued,
+        reply: None,
+    });
+    Record {
+        id: envelope.id(),
+        at: clock::now(),
+        shard: api.spool.layout().shard_of(envelope.class, &envelope.state.site, envelope.state.slice),
+        tenant: envelope.tenant.clone(),
+        class: envelope.class,
+        campaign: envelope.campaign.clone(),
+        pool: envelope.pool.clone(),
+        site: envelope.state.site.clone(),
+        sender: envelope.sender.clone(),
+        header_message_id: envelope.header_message_id.clone(),
+        arrival: envelope.arrival,
+        size_bytes: envelope.size_bytes,
+        metadata: envelope.metadata.clone(),
+        attempt: None,
+        outcomes: outcomes.collect(),
+        next: None,
+    }
+}

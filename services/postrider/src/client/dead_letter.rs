@@ -1,0 +1,234 @@
+//! `postrider dead-letter`.
+
+use clap::Subcommand;
+use postrider_proto::control::v1 as api;
+use serde::Serialize;
+
+use super::connection::{Session, pages};
+use super::filter::{Care, FilterArgs, is_empty};
+use super::output::Output;
+use super::table::{Align, Table};
+use super::{Failure, examples, time};
+
+/// What can be done about dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetterVerb {
+    /// Dead letters, the oldest first
+    #[command(after_help = examples(&[
+        "dead-letter list",
+        "dead-letter list --reason body-lost --tenant acme",
+        "dead-letter list -o json | jq '.[] | select(.decodable) | .number'",
+    ]))]
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
+    /// One of them, with what is known of it and the beginning of its bytes
+    #[command(after_help = examples(&["dead-letter show 17"]))]
+    Show {
+        /// Its number
+        number: u64,
+    },
+    /// Put back to READY what can be decoded: it is tried again as it was
+    #[command(after_help = examples(&[
+        "dead-letter requeue 17 18",
+        "dead-letter requeue --reason body-lost --dry-run",
+        "dead-letter requeue --all --yes",
+    ]))]
+    Requeue {
+        /// These
+        #[arg(value_name = "NUMBER")]
+        numbers: Vec<u64>,
+        #[command(flatten)]
+        filter: FilterArgs,
+        #[command(flatten)]
+        care: Care,
+    },
+    /// Delete them for good
+    #[command(after_help = examples(&[
+        "dead-letter delete 17",
+        "dead-letter delete --reason undecodable --older-than 7d --dry-run",
+    ]))]
+    Delete {
+        /// These
+        #[arg(value_name = "NUMBER")]
+        numbers: Vec<u64>,
+        #[command(flatten)]
+        filter: FilterArgs,
+        #[command(flatten)]
+        care: Care,
+    },
+}
+
+#[derive(Serialize)]
+struct LetterView {
+    number: u64,
+    reason: String,
+    why: String,
+    buried_time: String,
+    size_bytes: u64,
+    decodable: bool,
+    message_id: String,
+    part: u32,
+    hop: u32,
+    tenant: String,
+    class: String,
+    campaign: String,
+    site: String,
+    sender: String,
+    recipients: Vec<String>,
+    accept_time: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    head_hex: String,
+}
+
+impl From<api::DeadLetter> for LetterView {
+    fn from(letter: api::DeadLetter) -> Self {
+        Self {
+            number: letter.number,
+            reason: letter.reason,
+            why: letter.why,
+            buried_time: time::rfc3339(letter.buried_time.as_ref()),
+            size_bytes: letter.size_bytes,
+            decodable: letter.decodable,
+            message_id: letter.message_id,
+            part: letter.part,
+            hop: letter.hop,
+            tenant: letter.tenant,
+            class: letter.class,
+            campaign: letter.campaign,
+            site: letter.site,
+            sender: letter.sender,
+            recipients: letter.recipients,
+            accept_time: time::rfc3339(letter.accept_time.as_ref()),
+            head_hex: letter.head.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ChangedView {
+    dry_run: bool,
+    changed: u64,
+    undecodable: u64,
+    absent: Vec<u64>,
+}
+
+pub(super) async fn run(verb: DeadLetterVerb, session: Session, mut out: Output) -> Result<(), Failure> {
+    let mut client = session.dead_letters();
+    match verb {
+        DeadLetterVerb::List { filter } => {
+            let filter = Some(filter.wire());
+            let letters = pages(async |page_token| {
+                let request = api::ListDeadLettersRequest { filter: filter.clone(), page_size: 0, page_token };
+                let page = client.list_dead_letters(request).await?.into_inner();
+                Ok((page.letters, page.next_page_token))
+            });
+            let views: Vec<LetterView> = letters.await?.into_iter().map(LetterView::from).collect();
+            out.show(&views, |views, page| {
+                let mut table = Table::new(&[
+                    ("NUMBER", Align::Right),
+                    ("BURIED", Align::Left),
+                    ("REASON", Align::Left),
+                    ("TENANT", Align::Left),
+                    ("SITE", Align::Left),
+                    ("MESSAGE", Align::Left),
+                    ("WHY", Align::Elastic),
+                ]);
+                for view in views {
+                    table.row([
+                        view.number.to_string(),
+                        view.buried_time.clone(),
+                        view.reason.clone(),
+                        view.tenant.clone(),
+                        view.site.clone(),
+                        view.message_id.clone(),
+                        view.why.clone(),
+                    ]);
+                }
+                if views.is_empty() {
+                    page.line("No dead letters.");
+                } else {
+                    page.table(&table);
+                }
+            })
+        }
+        DeadLetterVerb::Show { number } => {
+            let letter = client.get_dead_letter(api::GetDeadLetterRequest { number }).await?.into_inner();
+            out.show(&LetterView::from(letter), |view, page| {
+                let mut fields = vec![
+                    ("number", view.number.to_string()),
+                    ("reason", view.reason.clone()),
+                    ("why", view.why.clone()),
+                    ("buried", view.buried_time.clone()),
+                    ("size", format!("{} bytes", view.size_bytes)),
+                ];
+                if view.decodable {
+                    fields.extend([
+                        ("message", format!("{} part {} hop {}", view.message_id, view.part, view.hop)),
+                        ("accepted", view.accept_time.clone()),
+                        ("tenant", format!("{} ({})", view.tenant, view.class)),
+                        ("campaign", view.campaign.clone()),
+                        ("site", view.site.clone()),
+                        ("sender", if view.sender.is_empty() { "<>".to_owned() } else { view.sender.clone() }),
+                        ("recipients", view.recipients.join(", ")),
+                    ]);
+                } else {
+                    fields.push(("decodable", "no: it cannot be put back".to_owned()));
+                }
+                fields.push(("begins with", view.head_hex.clone()));
+                page.fields(&fields);
+            })
+        }
+        DeadLetterVerb::Requeue { numbers, filter, care } => {
+            let request = request(numbers, &filter, care)?;
+            if !care.dry_run {
+                let would = client.requeue_dead_letters(dry(&request)).await?.into_inner();
+                care.confirm(&format!("Put {} dead letters back?", would.changed))?;
+            }
+            let changed = client.requeue_dead_letters(request).await?.into_inner();
+            show(changed, care.dry_run, ["would be put back", "put back"], &mut out)
+        }
+        DeadLetterVerb::Delete { numbers, filter, care } => {
+            let request = request(numbers, &filter, care)?;
+            if !care.dry_run {
+                let would = client.delete_dead_letters(dry(&request)).await?.into_inner();
+                care.confirm(&format!("Delete {} dead letters for good?", would.changed))?;
+            }
+            let changed = client.delete_dead_letters(request).await?.into_inner();
+            show(changed, care.dry_run, ["would be deleted", "deleted"], &mut out)
+        }
+    }
+}
+
+fn request(numbers: Vec<u64>, filter: &FilterArgs, care: Care) -> Result<api::ChangeDeadLettersRequest, Failure> {
+    let filter = filter.wire();
+    care.check(!numbers.is_empty() || !is_empty(&filter))?;
+    Ok(api::ChangeDeadLettersRequest { filter: Some(filter), numbers, dry_run: care.dry_run, all: care.all })
+}
+
+fn dry(request: &api::ChangeDeadLettersRequest) -> api::ChangeDeadLettersRequest {
+    api::ChangeDeadLettersRequest { dry_run: true, ..request.clone() }
+}
+
+fn show(
+    changed: api::ChangeDeadLettersResponse,
+    dry_run: bool,
+    did: [&str; 2],
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let api::ChangeDeadLettersResponse { changed, undecodable, absent } = changed;
+    let view = ChangedView { dry_run, changed, undecodable, absent };
+    out.show(&view, |view, page| {
+        let [would, did] = did;
+        page.line(&format!("{} dead letters {}.", view.changed, if view.dry_run { would } else { did }));
+        if view.undecodable > 0 {
+            page.line(&format!("{} cannot be decoded and stay.", view.undecodable));
+        }
+    })?;
+    if view.absent.is_empty() {
+        return Ok(());
+    }
+    let numbers: Vec<String> = view.absent.iter().map(u64::to_string).collect();
+    Err(Failure::NotFound(format!("there are no dead letters {}", numbers.join(", "))))
+}
