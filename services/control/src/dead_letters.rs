@@ -237,7 +237,8 @@ async fn requeue(api: &Api, letter: &DeadLetter, packet: &Packet) -> Result<(), 
     let state = EnvelopeState { hop: envelope.state.hop + 1, ..envelope.state.clone() };
     let packet = packet.clone().with_state(state);
     let record = requeued(api, &packet);
-    let failed = |what: &str, why: String| Status::unavailable(format!("dead letter {}: {what}: {why}", letter.sequence));
+    let failed =
+        |what: &str, why: String| Status::unavailable(format!("dead letter {}: {what}: {why}", letter.sequence));
     let flush = format!("requeue:{}", packet.id());
     let published = api.spool.publish_events(record.shard, std::slice::from_ref(&record), &flush).await;
     published.map_err(|error| failed("not put back", error.to_string()))?;

@@ -37,4 +37,6 @@ mod audit;
 
 mod dead_letters;
 mod filter;
+mod mail;
 mod operations;
+mod orders;

@@ -14,6 +14,8 @@ use postrider_proto::control::v1::dead_letter_service_server::DeadLetterServiceS
 use postrider_proto::control::v1::domain_service_server::DomainServiceServer;
 use postrider_proto::control::v1::event_service_server::EventServiceServer;
 use postrider_proto::control::v1::message_service_server::MessageServiceServer;
+use postrider_proto::control::v1::operation_service_server::OperationServiceServer;
+use postrider_proto::control::v1::order_service_server::OrderServiceServer;
 use postrider_proto::control::v1::queue_service_server::QueueServiceServer;
 use postrider_proto::control::v1::route_service_server::RouteServiceServer;
 use postrider_proto::control::v1::tenant_service_server::TenantServiceServer;
@@ -186,7 +188,9 @@ fn services(router: Router, api: &Api, authentication: &Authentication) -> Resul
         .add_service(authenticated!(MessageServiceServer))
         .add_service(authenticated!(EventServiceServer))
         .add_service(authenticated!(AuditServiceServer))
-        .add_service(authenticated!(DeadLetterServiceServer)))
+        .add_service(authenticated!(DeadLetterServiceServer))
+        .add_service(authenticated!(OrderServiceServer))
+        .add_service(authenticated!(OperationServiceServer)))
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, ControlError> {

@@ -107,6 +107,7 @@ impl Row {
             in_flight: self.in_flight,
             waiting: held.chain(tiers).map(|(reason, count)| api::WaitCount { reason, count }).collect(),
             oldest_accept_time: self.oldest.map(|millis| time(Timestamp::from_millis(millis))),
+            minute: None,
         }
     }
 }

@@ -34,3 +34,6 @@ mod messages;
 
 #[path = "control/audit.rs"]
 mod audit;
+
+#[path = "control/operator.rs"]
+mod operator;

@@ -14,7 +14,10 @@ pub mod domain;
 pub mod event;
 mod failure;
 mod filter;
+mod hold;
 pub mod message;
+mod operation;
+mod order;
 mod output;
 mod queue;
 pub mod route;
@@ -53,12 +56,18 @@ pub enum ClientCommand {
     /// All configuration as one document
     #[command(after_help = EXIT_CODES)]
     Config(Noun<config::ConfigVerb>),
-    /// What is in the queue, and why
+    /// What is in the queue, and why; retried, deleted or returned by a filter
     #[command(after_help = EXIT_CODES)]
     Queue(Noun<QueueVerb>),
-    /// Messages: the life of one, or those to an address
+    /// Messages: the life of one, those to an address; one suspended, released, retried or deleted
     #[command(after_help = EXIT_CODES)]
     Message(Noun<message::MessageVerb>),
+    /// Suspensions: mail that waits until an operator says otherwise
+    #[command(after_help = EXIT_CODES)]
+    Hold(Noun<hold::HoldVerb>),
+    /// The audit trail: what operators did
+    #[command(after_help = EXIT_CODES)]
+    Operation(Noun<operation::OperationVerb>),
     /// Dead letters: mail that could not be decoded or read
     #[command(after_help = EXIT_CODES)]
     DeadLetter(Noun<dead_letter::DeadLetterVerb>),
@@ -113,6 +122,8 @@ pub async fn run(command: ClientCommand) -> ExitCode {
         ClientCommand::Config(noun) => with(noun, config::run).await,
         ClientCommand::Queue(noun) => with(noun, queue::run).await,
         ClientCommand::Message(noun) => with(noun, message::run).await,
+        ClientCommand::Hold(noun) => with(noun, hold::run).await,
+        ClientCommand::Operation(noun) => with(noun, operation::run).await,
         ClientCommand::DeadLetter(noun) => with(noun, dead_letter::run).await,
         ClientCommand::Top(command) => top::run(command).await,
         ClientCommand::Audit(plain) => with_plain(plain, audit::run).await,

@@ -13,7 +13,7 @@ use crate::events::{accepted, attempted, retry, write};
 use crate::server::PATIENCE;
 
 /// The packet that a record is about, as it lies in a stream at `hop`.
-fn packet(record: &Record, hop: u32) -> Packet {
+pub fn packet(record: &Record, hop: u32) -> Packet {
     let envelope = Envelope {
         message: record.id.message,
         part: record.id.part,
@@ -44,12 +44,12 @@ fn packet(record: &Record, hop: u32) -> Packet {
     Packet::new(envelope, Body::Inline { bytes: bytes::Bytes::from_static(b"hello"), compressed: false })
 }
 
-async fn audit(cluster: &Cluster) -> api::AuditReport {
+pub async fn audit(cluster: &Cluster) -> api::AuditReport {
     cluster.audit().audit(api::AuditRequest::default()).await.unwrap().into_inner()
 }
 
 /// Accepted, ended, waiting, difference and in transit, over all hours.
-fn sums(report: &api::AuditReport) -> [i64; 5] {
+pub fn sums(report: &api::AuditReport) -> [i64; 5] {
     let mut sums = [0; 5];
     for hour in &report.hours {
         let ended: u64 = hour.ended.iter().map(|ended| ended.count).sum();

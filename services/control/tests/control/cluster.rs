@@ -8,9 +8,12 @@ use postrider_nats::{Member, Membership, Spool};
 use postrider_proto::control::v1::audit_service_client::AuditServiceClient;
 use postrider_proto::control::v1::config_service_client::ConfigServiceClient;
 use postrider_proto::control::v1::credential_service_client::CredentialServiceClient;
+use postrider_proto::control::v1::dead_letter_service_client::DeadLetterServiceClient;
 use postrider_proto::control::v1::domain_service_client::DomainServiceClient;
 use postrider_proto::control::v1::event_service_client::EventServiceClient;
 use postrider_proto::control::v1::message_service_client::MessageServiceClient;
+use postrider_proto::control::v1::operation_service_client::OperationServiceClient;
+use postrider_proto::control::v1::order_service_client::OrderServiceClient;
 use postrider_proto::control::v1::queue_service_client::QueueServiceClient;
 use postrider_proto::control::v1::route_service_client::RouteServiceClient;
 use postrider_proto::control::v1::tenant_service_client::TenantServiceClient;
@@ -142,6 +145,18 @@ impl Cluster {
 
     pub fn config(&self) -> ConfigServiceClient<Authenticated> {
         ConfigServiceClient::new(self.authenticated())
+    }
+
+    pub fn dead_letters(&self) -> DeadLetterServiceClient<Authenticated> {
+        DeadLetterServiceClient::new(self.authenticated())
+    }
+
+    pub fn orders(&self) -> OrderServiceClient<Authenticated> {
+        OrderServiceClient::new(self.authenticated())
+    }
+
+    pub fn operations(&self) -> OperationServiceClient<Authenticated> {
+        OperationServiceClient::new(self.authenticated())
     }
 
     pub fn audit(&self) -> AuditServiceClient<Authenticated> {

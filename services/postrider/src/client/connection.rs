@@ -120,6 +120,8 @@ impl Session {
         queue: queue_service_client::QueueServiceClient,
         messages: message_service_client::MessageServiceClient,
         audit: audit_service_client::AuditServiceClient,
+        orders: order_service_client::OrderServiceClient,
+        operations: operation_service_client::OperationServiceClient,
         dead_letters: dead_letter_service_client::DeadLetterServiceClient,
         events: event_service_client::EventServiceClient,
     }

@@ -96,7 +96,9 @@ impl Care {
             return Ok(());
         }
         if !std::io::stdin().is_terminal() {
-            return Err(Failure::Usage(format!("{question} Nobody can be asked here: --yes does it, --dry-run counts")));
+            return Err(Failure::Usage(format!(
+                "{question} Nobody can be asked here: --yes does it, --dry-run counts"
+            )));
         }
         let mut error = std::io::stderr().lock();
         write!(error, "{question} [y/N] ").and_then(|()| error.flush()).map_err(Failure::output)?;

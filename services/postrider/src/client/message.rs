@@ -1,9 +1,11 @@
 //! `postrider message`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use postrider_proto::control::v1 as api;
 
 use super::connection::Session;
+use super::filter::Care;
+use super::order::{self, Words};
 use super::output::Output;
 use super::table::{Align, Table};
 use super::time::{Moment, parse_moment, short};
@@ -52,11 +54,97 @@ pub enum MessageVerb {
         #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
     },
+    /// Suspend a message until it is released, or the time is over
+    #[command(after_help = examples(&["message hold 01930b0e-5c1a-7def-8000-0123456789ab --until 2h"]))]
+    Hold {
+        /// Our id
+        id: String,
+        /// When it ends: a time, or in how long (30m, 2h)
+        #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+        until: Option<Moment>,
+        /// How it is meant.
+        #[command(flatten)]
+        order: OneArgs,
+    },
+    /// Let a suspended message go on, whatever suspended it
+    #[command(after_help = examples(&["message release 01930b0e-5c1a-7def-8000-0123456789ab"]))]
+    Release {
+        /// Our id
+        id: String,
+        /// How it is meant.
+        #[command(flatten)]
+        order: OneArgs,
+    },
+    /// Retry a message now
+    #[command(after_help = examples(&["message flush 01930b0e-5c1a-7def-8000-0123456789ab"]))]
+    Flush {
+        /// Our id
+        id: String,
+        /// How it is meant.
+        #[command(flatten)]
+        order: OneArgs,
+    },
+    /// End a message without a word to its sender; for good
+    #[command(after_help = examples(&[
+        "message delete 01930b0e-5c1a-7def-8000-0123456789ab --dry-run",
+        "message delete 01930b0e-5c1a-7def-8000-0123456789ab --yes",
+    ]))]
+    Delete {
+        /// Our id
+        id: String,
+        /// How it is meant.
+        #[command(flatten)]
+        order: OneArgs,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// How an order about one message is meant.
+#[derive(Debug, Args)]
+pub struct OneArgs {
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    comment: String,
+    /// Only say how many parts it would concern
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// An order about one message: tiers are always scanned for it, from the time in its id on.
+fn one(action: &str, id: &str, args: &OneArgs) -> api::OrderRequest {
+    let verb = if action == "suspend" { "hold" } else { action };
+    api::OrderRequest {
+        action: action.into(),
+        filter: Some(api::QueueFilter { message_id: id.to_owned(), ..api::QueueFilter::default() }),
+        scan: true,
+        comment: args.comment.clone(),
+        command: format!("message {verb}"),
+        ..api::OrderRequest::default()
+    }
 }
 
 pub(super) async fn run(verb: MessageVerb, session: Session, mut out: Output) -> Result<(), Failure> {
     let mut client = session.messages();
+    let care = |args: &OneArgs, yes: bool| Care { dry_run: args.dry_run, yes, all: false };
     match verb {
+        MessageVerb::Hold { id, until, order: args } => {
+            let request = api::OrderRequest { until: order::ending(until), ..one("suspend", &id, &args) };
+            order::give(&session, &mut out, request, care(&args, true), Words("suspend", "suspended")).await
+        }
+        MessageVerb::Release { id, order: args } => {
+            let request = one("release", &id, &args);
+            order::give(&session, &mut out, request, care(&args, true), Words("release", "released")).await
+        }
+        MessageVerb::Flush { id, order: args } => {
+            let request = one("flush", &id, &args);
+            order::give(&session, &mut out, request, care(&args, true), Words("retry", "retried")).await
+        }
+        MessageVerb::Delete { id, order: args, yes } => {
+            let request = one("delete", &id, &args);
+            order::give(&session, &mut out, request, care(&args, yes), Words("delete", "deleted")).await
+        }
         MessageVerb::Show { id, since } => {
             let request = api::GetMessagesRequest { id, since: since.map(Moment::wire) };
             let messages = client.get_messages(request).await?.into_inner().messages;

@@ -1,10 +1,12 @@
 //! `postrider queue`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use postrider_proto::control::v1 as api;
 use serde::Serialize;
 
 use super::connection::Session;
+use super::filter::{Care, FilterArgs};
+use super::order::{Words, give};
 use super::output::{Output, Page};
 use super::table::{Align, Table};
 use super::{Failure, examples, time};
@@ -31,6 +33,113 @@ pub enum QueueVerb {
         #[arg(long, value_name = "CLASS", value_parser = ["transactional", "bulk"])]
         class: Option<String>,
     },
+    /// Parts as they lie in the streams: READY, tiers, HOLD
+    ///
+    /// Looks through them from end to end, as far as --tenant, --site and --class do not narrow it.
+    #[command(after_help = examples(&[
+        "queue list --tenant acme --site google",
+        "queue list --to-domain example.net --older-than 6h -o json | jq -r '.[].message_id'",
+    ]))]
+    List {
+        /// Which mail.
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// At most so many
+        #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Retry now what waits in tiers; what is behind a limit stays behind it
+    #[command(after_help = examples(&[
+        "queue flush --site google --dry-run",
+        "queue flush --to-domain example.net --yes",
+    ]))]
+    Flush {
+        /// Which mail.
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// How it is meant.
+        #[command(flatten)]
+        order: OrderArgs,
+    },
+    /// End mail without a word to its sender; for good
+    #[command(after_help = examples(&[
+        "queue delete --tenant acme --campaign 'spring sale' --dry-run",
+        "queue delete --tenant acme --campaign 'spring sale' --scan --comment 'ticket 17'",
+    ]))]
+    Delete {
+        /// Which mail.
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// How it is meant.
+        #[command(flatten)]
+        order: OrderArgs,
+        /// Also what waits in tiers, at once; else it ends at its next turn
+        #[arg(long)]
+        scan: bool,
+    },
+    /// End mail as undeliverable: an event `bounced` with the comment as its reason
+    #[command(after_help = examples(&[
+        "queue bounce --to-domain closed.example --older-than 1d --dry-run",
+        "queue bounce --to-domain closed.example --comment 'domain is gone' --yes",
+    ]))]
+    Bounce {
+        /// Which mail.
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// How it is meant.
+        #[command(flatten)]
+        order: OrderArgs,
+        /// Also what waits in tiers, at once; else it ends at its next turn
+        #[arg(long)]
+        scan: bool,
+    },
+}
+
+/// How an order is meant.
+#[derive(Debug, Args)]
+pub struct OrderArgs {
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    comment: String,
+    #[command(flatten)]
+    care: Care,
+}
+
+#[derive(Serialize)]
+struct MailView {
+    message_id: String,
+    part: u32,
+    place: String,
+    tenant: String,
+    class: String,
+    campaign: String,
+    site: String,
+    pool: String,
+    sender: String,
+    recipients: Vec<String>,
+    accept_time: String,
+    attempt: u32,
+    last_reply: String,
+}
+
+impl From<api::Mail> for MailView {
+    fn from(mail: api::Mail) -> Self {
+        Self {
+            message_id: mail.message_id,
+            part: mail.part,
+            place: mail.place,
+            tenant: mail.tenant,
+            class: mail.class,
+            campaign: mail.campaign,
+            site: mail.site,
+            pool: mail.pool,
+            sender: mail.sender,
+            recipients: mail.recipients,
+            accept_time: time::rfc3339(mail.accept_time.as_ref()),
+            attempt: mail.attempt,
+            last_reply: mail.last_reply,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -94,10 +203,70 @@ impl From<api::QueueSummary> for View {
 }
 
 pub(super) async fn run(verb: QueueVerb, session: Session, mut out: Output) -> Result<(), Failure> {
-    let QueueVerb::Summary { tenant, site, class } = verb;
+    let order = |action: &str, filter: &FilterArgs, scan: bool, order: &OrderArgs| api::OrderRequest {
+        action: action.into(),
+        filter: Some(filter.wire()),
+        scan,
+        comment: order.comment.clone(),
+        command: format!("queue {action}"),
+        ..api::OrderRequest::default()
+    };
+    let (tenant, site, class) = match verb {
+        QueueVerb::Summary { tenant, site, class } => (tenant, site, class),
+        QueueVerb::List { filter, limit } => return list(&filter, limit, &session, &mut out).await,
+        QueueVerb::Flush { filter, order: args } => {
+            let request = order("flush", &filter, true, &args);
+            return give(&session, &mut out, request, args.care, Words("retry", "retried")).await;
+        }
+        QueueVerb::Delete { filter, order: args, scan } => {
+            let request = order("delete", &filter, scan, &args);
+            return give(&session, &mut out, request, args.care, Words("delete", "deleted")).await;
+        }
+        QueueVerb::Bounce { filter, order: args, scan } => {
+            let request = order("bounce", &filter, scan, &args);
+            return give(&session, &mut out, request, args.care, Words("return", "returned")).await;
+        }
+    };
     let request = api::GetQueueSummaryRequest { tenant, site, class: class.unwrap_or_default(), rates: false };
     let summary = session.queue().get_queue_summary(request).await?.into_inner();
     out.show(&View::from(summary), draw)
+}
+
+async fn list(filter: &FilterArgs, limit: u32, session: &Session, out: &mut Output) -> Result<(), Failure> {
+    let request = api::ListMailRequest { filter: Some(filter.wire()), limit };
+    let answer = session.orders().list_mail(request).await?.into_inner();
+    let views: Vec<MailView> = answer.mail.into_iter().map(MailView::from).collect();
+    out.show(&views, |views, page| {
+        if views.is_empty() {
+            return page.line("Nothing that matches waits.");
+        }
+        let mut table = Table::new(&[
+            ("MESSAGE", Align::Left),
+            ("WHERE", Align::Left),
+            ("TENANT", Align::Left),
+            ("SITE", Align::Left),
+            ("ACCEPTED", Align::Left),
+            ("TRIES", Align::Right),
+            ("RECIPIENTS", Align::Elastic),
+            ("LAST REPLY", Align::Elastic),
+        ]);
+        for view in views {
+            table.row([
+                view.message_id.clone(),
+                view.place.clone(),
+                view.tenant.clone(),
+                view.site.clone(),
+                view.accept_time.clone(),
+                view.attempt.to_string(),
+                view.recipients.join(", "),
+                view.last_reply.clone(),
+            ]);
+        }
+        page.table(&table);
+        if answer.truncated {
+            page.line(&format!("There are more: only {limit} are shown (--limit)."));
+        }
+    })
 }
 
 fn draw(view: &View, page: &mut Page) {

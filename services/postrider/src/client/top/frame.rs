@@ -95,7 +95,11 @@ fn table<'a>(lines: &[Line], first: usize, height: usize, screen: &Screen) -> Ta
     ]);
     let heading = columns.iter().map(|(name, _, sort)| {
         let sorted = *sort == Some(screen.sort);
-        Cell::from((*name).to_owned()).style(if sorted { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() })
+        Cell::from((*name).to_owned()).style(if sorted {
+            Style::new().add_modifier(Modifier::REVERSED)
+        } else {
+            Style::new()
+        })
     });
     let heading = Row::new(heading.collect::<Vec<_>>()).style(Style::new().add_modifier(Modifier::BOLD));
     let rows = lines.iter().skip(first).take(height).map(|line| Row::new(cells(line, screen.group)));

@@ -230,7 +230,11 @@ pub(super) mod tests {
     pub(in crate::client::top) fn screen() -> Screen {
         let mut screen = Screen::new(Sort::Depth, Group::All, String::new());
         screen.take(api::QueueSummary {
-            rows: vec![row("example.net", "globex", 5, 300), row("google", "acme", 70, 60), row("google", "globex", 1, 9)],
+            rows: vec![
+                row("example.net", "globex", 5, 300),
+                row("google", "acme", 70, 60),
+                row("google", "globex", 1, 9),
+            ],
             time: Some(prost_types::Timestamp { seconds: 10_000, nanos: 0 }),
             answered_members: vec!["delivery-0".into()],
             dead: Some(3),

@@ -1,0 +1,184 @@
+//! Orders over gRPC: an operator's command becomes a rule of the configuration, which delivery obeys. Recorded before it is given.
+
+use postrider_model::{Rule, RuleAction, RuleFilter, RuleId, Timestamp};
+use postrider_nats::ConfigKey;
+use postrider_proto::config::v1 as wire;
+use postrider_proto::control::v1 as api;
+use postrider_proto::control::v1::order_service_server::OrderService;
+use postrider_runtime::clock;
+use tonic::{Request, Response, Status};
+
+use crate::api::Api;
+use crate::filter::{Who, parse};
+use crate::mail;
+use crate::operations::Command;
+use crate::store::Stored;
+use crate::wire::{moment, required, time};
+
+#[tonic::async_trait]
+impl OrderService for Api {
+    async fn list_mail(
+        &self,
+        request: Request<api::ListMailRequest>,
+    ) -> Result<Response<api::ListMailResponse>, Status> {
+        self.answer("ListMail", mail::list(self, request.into_inner()).await)
+    }
+
+    async fn order(&self, request: Request<api::OrderRequest>) -> Result<Response<api::OrderResponse>, Status> {
+        let who = Who::of(&request);
+        self.answer("Order", order(self, &who, request.into_inner()).await)
+    }
+
+    async fn list_orders(
+        &self,
+        request: Request<api::ListOrdersRequest>,
+    ) -> Result<Response<api::ListOrdersResponse>, Status> {
+        self.answer("ListOrders", list(self, &request.into_inner()).await)
+    }
+
+    async fn remove_order(
+        &self,
+        request: Request<api::RemoveOrderRequest>,
+    ) -> Result<Response<api::OrderResponse>, Status> {
+        let who = Who::of(&request);
+        self.answer("RemoveOrder", remove(self, &who, request.into_inner()).await)
+    }
+}
+
+async fn order(api: &Api, who: &Who, request: api::OrderRequest) -> Result<api::OrderResponse, Status> {
+    let action: RuleAction = required("action", &request.action)?;
+    let now = clock::now();
+    let filter = parse(request.filter.unwrap_or_default())?;
+    if filter.is_empty() && !request.all {
+        return Err(Status::invalid_argument(
+            "the filter is empty and would concern all mail: say which mail, or `--all` if you mean all of it",
+        ));
+    }
+    let filter = bounded(action, filter, now);
+    let until = moment("until", request.until.as_ref())?;
+    if until.is_some_and(|until| until <= now) {
+        return Err(Status::invalid_argument("until: is past already"));
+    }
+    let id: RuleId = match request.id.as_str() {
+        "" => required("id", &format!("{action}-{:x}", now.as_millis()))?,
+        id => required("id", id)?,
+    };
+    let name = if request.command.is_empty() { action.as_str() } else { request.command.as_str() };
+    let command = Command::new(name, who, request.dry_run).with(&filter).because(&request.comment);
+    let scan = request.scan || action == RuleAction::Flush;
+    let effect = effect(action, scan).to_owned();
+    if request.dry_run {
+        let counts = mail::count(api, &filter).await?;
+        let told: Vec<(&str, u64)> = counts.iter().map(|at| (at.place.as_str(), at.count)).collect();
+        command.record(api, &told, "counted").await?;
+        return Ok(api::OrderResponse { counts, effect, ..api::OrderResponse::default() });
+    }
+    let rule = Rule {
+        id: id.clone(),
+        action,
+        filter,
+        until,
+        scan,
+        scanned_at: None,
+        made_by: who.0.clone(),
+        made_at: now,
+        reason: request.comment,
+    };
+    let command = command.by(&id);
+    let _turn = api.store.turn().await;
+    command.record(api, &[], "ordered").await?;
+    let made = api.store.create(&ConfigKey::Rule(id.clone()), &wire::Rule::from(&rule)).await;
+    let revision = match made {
+        Ok(revision) => revision,
+        Err(status) => {
+            command.record(api, &[], &format!("not carried out: {}", status.message())).await?;
+            return Err(status);
+        }
+    };
+    let applied = api.store.applied(revision).await;
+    Ok(api::OrderResponse { id: id.to_string(), counts: Vec::new(), effect, lagging_members: applied.lagging_members })
+}
+
+/// What ends or hurries mail concerns nothing that comes later.
+fn bounded(action: RuleAction, filter: RuleFilter, now: Timestamp) -> RuleFilter {
+    match action {
+        RuleAction::Suspend | RuleAction::Release => filter,
+        RuleAction::Delete | RuleAction::Bounce | RuleAction::Flush => {
+            RuleFilter { arrived_before: Some(filter.arrived_before.unwrap_or(now)), ..filter }
+        }
+    }
+}
+
+/// Where and how an order takes effect.
+fn effect(action: RuleAction, scan: bool) -> &'static str {
+    match (action, scan) {
+        (RuleAction::Release, _) => "what HOLD has of it goes on within seconds",
+        (RuleAction::Flush, _) => "READY at once; the tiers are scanned now, and what matches has its turn",
+        (_, true) => "READY at once; the tiers are scanned now",
+        (_, false) => "READY at once; what waits in tiers at its next turn (at once with --scan)",
+    }
+}
+
+async fn list(api: &Api, request: &api::ListOrdersRequest) -> Result<api::ListOrdersResponse, Status> {
+    let action: Option<RuleAction> = crate::wire::optional("action", &request.action)?;
+    let mut rules: Vec<Rule> = api.store.everything().await?.rules.into_iter().map(|stored| stored.value).collect();
+    rules.retain(|rule| action.is_none_or(|action| rule.action == action));
+    rules.sort_by_key(|rule| rule.made_at);
+    Ok(api::ListOrdersResponse { orders: rules.into_iter().map(standing).collect() })
+}
+
+fn standing(rule: Rule) -> api::StandingOrder {
+    api::StandingOrder {
+        id: rule.id.to_string(),
+        action: rule.action.to_string(),
+        filter: rule.filter.to_string(),
+        until: rule.until.map(time),
+        scan: rule.scan,
+        scanned_time: rule.scanned_at.map(time),
+        made_by: rule.made_by,
+        made_time: Some(time(rule.made_at)),
+        comment: rule.reason,
+    }
+}
+
+async fn remove(api: &Api, who: &Who, request: api::RemoveOrderRequest) -> Result<api::OrderResponse, Status> {
+    let id: RuleId = required("id", &request.id)?;
+    let key = ConfigKey::Rule(id.clone());
+    let _turn = api.store.turn().await;
+    let Stored { value: rule, revision } = api.store.get::<wire::Rule, Rule>(&key).await?;
+    let name = if request.command.is_empty() { "hold remove" } else { request.command.as_str() };
+    let command = Command::new(name, who, request.dry_run).with(&rule.filter).by(&id);
+    let effect = "what it kept in HOLD goes on within seconds".to_owned();
+    if request.dry_run {
+        let counts = mail::count_held(api, &rule.filter).await?;
+        let told: Vec<(&str, u64)> = counts.iter().map(|at| (at.place.as_str(), at.count)).collect();
+        command.record(api, &told, "counted").await?;
+        return Ok(api::OrderResponse { counts, effect, ..api::OrderResponse::default() });
+    }
+    command.record(api, &[], "ordered").await?;
+    let revision = match api.store.delete(&key, revision).await {
+        Ok(revision) => revision,
+        Err(status) => {
+            command.record(api, &[], &format!("not carried out: {}", status.message())).await?;
+            return Err(status);
+        }
+    };
+    let applied = api.store.applied(revision).await;
+    Ok(api::OrderResponse { id: id.to_string(), counts: Vec::new(), effect, lagging_members: applied.lagging_members })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_mail_concerns_nothing_that_comes_later() {
+        let now = Timestamp::from_millis(5_000);
+        let bound = |action| bounded(action, RuleFilter::default(), now).arrived_before;
+        assert_eq!(bound(RuleAction::Delete), Some(now));
+        assert_eq!(bound(RuleAction::Flush), Some(now));
+        assert_eq!(bound(RuleAction::Suspend), None);
+        let older = RuleFilter { arrived_before: Some(Timestamp::from_millis(1)), ..RuleFilter::default() };
+        assert_eq!(bounded(RuleAction::Bounce, older, now).arrived_before, Some(Timestamp::from_millis(1)));
+    }
+}
