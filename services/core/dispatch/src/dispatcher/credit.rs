@@ -1,5 +1,5 @@
 //! What others are told of this process's shards, and how much promoters may bring back: for a site that was closed a few
-//! at first, then what it drains within a minute. The rest hears when its turn may come.
+//! at first, then what it drains soon. The rest hears when its turn may come.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::shard_state::{Credit, CreditLine, Jam, ShardState};
 const PROBES: u64 = 10;
 
 /// So many are always let in of a tenant at an open site: below that there is nothing to pace.
-const FIRST: u64 = 100;
+const FIRST: u64 = 20;
 
 /// What a site is taken to drain in a minute if nothing is known.
 const PRESUMED: u64 = 6_000;
@@ -156,7 +156,7 @@ impl Dispatcher {
                 });
                 PROBES.saturating_sub(all)
             }
-            Standing::Open => per_minute.max(FIRST).min(cap).saturating_sub(crowd + outstanding),
+            Standing::Open => self.soon(per_minute).max(FIRST).min(cap).saturating_sub(crowd + outstanding),
         };
         let granted = count.min(wanted).min(*left);
         *left -= granted;
@@ -171,6 +171,12 @@ impl Dispatcher {
         };
         let turn_in = time_for(before, per_minute).max(opens_in);
         Credit { granted: u32::try_from(granted).unwrap_or(u32::MAX), turn_in }
+    }
+
+    /// What drains in half the time that an envelope may wait in the index: what is more would only be moved again.
+    fn soon(&self, per_minute: u64) -> u64 {
+        let millis = u64::try_from(self.config.index_wait.as_millis() / 2).unwrap_or(u64::MAX);
+        per_minute.saturating_mul(millis) / 60_000
     }
 
     /// How a site stands for a shard's class, all its lanes in this process taken together.

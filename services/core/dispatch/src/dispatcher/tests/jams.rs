@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use postrider_model::{Class, Tier, WaitReason};
 
-use super::world::{BULK, World, failure};
-use crate::dispatcher::{DispatcherConfig, Fact, FailureScope, Ticket};
+use super::world::{BULK, World, failure, reply};
+use crate::dispatcher::{AttemptResult, DispatcherConfig, Fact, FailureScope, Ticket};
 use crate::limits::Shaping;
 use crate::shard_state::{Credit, CreditLine, Jam};
 
@@ -117,6 +117,24 @@ fn a_site_that_may_be_tried_again_gets_a_few_until_it_answers() {
     world.perform_all();
     assert_eq!(world.transmitted.len(), 10);
     assert!(credit(&mut world, "acme", Tier::M15, 490).granted >= 100, "it has answered");
+}
+
+#[test]
+fn no_more_is_brought_back_than_goes_before_it_would_be_moved_again() {
+    let mut world = world();
+    for _ in 0..200 {
+        world.bulk("acme", "google");
+    }
+    let (conversation, _) = world.opened().expect("a connection");
+    world.greet(conversation);
+    for _ in 0..45 {
+        world.turn_clock(Duration::from_millis(200));
+        let Some((conversation, ticket)) = world.transmission() else { continue };
+        world.attempted(conversation, ticket, |_| AttemptResult::Delivered(reply(250)));
+        world.fact(Fact::Ready(conversation));
+    }
+    let granted = credit(&mut world, "other", Tier::M15, 5_000).granted;
+    assert!((50..300).contains(&granted), "five a second go, and {granted} more may come");
 }
 
 #[test]
