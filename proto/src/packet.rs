@@ -69,6 +69,23 @@ impl Packet {
         self
     }
 
+    /// The same packet in memory of its own. What is decoded shares the memory that it was received in with whatever else came
+    /// with it: one of them would keep all.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        self.fixed = Bytes::copy_from_slice(&self.fixed);
+        if let Body::Inline { bytes, .. } = &mut self.body {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+        self
+    }
+
+    /// Bytes that it takes in memory, about, without its body.
+    pub fn weight(&self) -> usize {
+        // The envelope holds most of the fixed part a second time, in pieces.
+        size_of::<Self>() + 3 * self.fixed.len() + self.envelope.state.last_reply.as_ref().map_or(0, |r| r.text.len())
+    }
+
     pub(crate) fn from_wire(packet: wire::Packet) -> Result<Self, ConvertError> {
         if packet.min_reader > READER {
             return Err(ConvertError::TooNew { needs: packet.min_reader, reads: READER });

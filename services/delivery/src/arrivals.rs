@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use postrider_dispatch::rules::{Order, Rules};
-use postrider_dispatch::settle::{Settle, SettlePlan};
+use postrider_dispatch::settle::{BodyState, Settle, SettlePlan};
 use postrider_model::{Domain, Move, Record, ShardId, Snapshot};
-use postrider_nats::{Leased, Undecodable};
+use postrider_nats::{Handle, Leased, Undecodable};
 use postrider_net::{Resolved, SiteResolver};
+use postrider_proto::Packet;
 use postrider_runtime::clock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -78,9 +79,9 @@ impl Arrivals {
                 return;
             }
         };
-        let repeat = repeat(settlements, &leased);
+        let repeat = repeat(settlements, &leased.packet);
         if let Some(settle) = repeat {
-            return finish(settlements.clone(), settle, leased, on_the_way, inputs.clone());
+            return finish(settlements.clone(), settle, leased.handle, leased.packet, on_the_way, inputs.clone());
         }
         let envelope = leased.packet.envelope();
         if envelope.state.hop == 0 {
@@ -89,7 +90,7 @@ impl Arrivals {
         let Some(domain) = envelope.pending().next().map(|(_, recipient)| recipient.domain().clone()) else {
             // Nobody is left to send to.
             let settle = moving(moved(&leased, shard, Move::Finished, clock::now()), &leased);
-            return finish(settlements.clone(), settle, leased, on_the_way, inputs.clone());
+            return finish(settlements.clone(), settle, leased.handle, leased.packet, on_the_way, inputs.clone());
         };
         let order = self.rules.borrow().order(envelope, None, clock::now());
         if let Some(order @ (Order::Suspend { .. } | Order::End { .. })) = order {
@@ -145,9 +146,9 @@ fn moving(record: Record, leased: &Leased) -> Settle {
 }
 
 /// The rest of the settle of a hop that has its record already; `None` if it has none.
-pub fn repeat(settlements: &Settlements, leased: &Leased) -> Option<Settle> {
-    let id = leased.packet.id();
-    let settle = settlements.done_set().repeat(id, body_state(leased))?;
+pub fn repeat(settlements: &Settlements, packet: &Packet) -> Option<Settle> {
+    let id = packet.id();
+    let settle = settlements.done_set().repeat(id, BodyState::from(packet.body()))?;
     settlements.journal.tracker().resumed(&id);
     Some(settle)
 }
@@ -156,12 +157,12 @@ pub fn repeat(settlements: &Settlements, leased: &Leased) -> Option<Settle> {
 pub fn finish(
     settlements: Settlements,
     settle: Settle,
-    leased: Leased,
+    handle: Handle,
+    packet: Packet,
     on_the_way: OnTheWay,
     inputs: mpsc::Sender<Input>,
 ) {
     tokio::spawn(async move {
-        let Leased { packet, handle, .. } = leased;
         if settlements.settle(settle, handle, packet).await.is_err() {
             tracing::debug!("a settle is left to the next owner of its shard");
         }
@@ -182,7 +183,7 @@ async fn pass(inputs: &mpsc::Sender<Input>, placed: Placed, settlements: &Settle
         Placed::Here(arrival) => drop(inputs.send(Input::Arrived(arrival, on_the_way)).await),
         Placed::Elsewhere(moves) => {
             let (settle, leased) = *moves;
-            finish(settlements.clone(), settle, leased, on_the_way, inputs.clone());
+            finish(settlements.clone(), settle, leased.handle, leased.packet, on_the_way, inputs.clone());
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct DeliveryConfig {
     pub body_megabytes: u64,
     /// Conversations at the same time.
     pub conversations: usize,
+    /// Envelopes in memory, divided over the shards this process owns; each takes half a kilobyte beside its body.
+    pub envelopes: usize,
     /// Envelopes of one shard in memory; at most 19,000.
     pub shard_capacity: usize,
     /// Seconds that a connection may stay idle before it is closed.
@@ -62,6 +64,7 @@ impl Default for DeliveryConfig {
             source_address: None,
             body_megabytes: 512,
             conversations: 2_000,
+            envelopes: 400_000,
             shard_capacity: 19_000,
             idle_secs: 3,
             connect_timeout_secs: 30,
@@ -149,6 +152,7 @@ impl DeliveryConfig {
         DispatcherConfig {
             tier_delays,
             index_wait: Duration::from_secs(self.index_wait_secs),
+            index_capacity: self.envelopes,
             shard_capacity: self.shard_capacity.clamp(100, 19_000),
             tenant_site_capacity: self.shard_capacity.clamp(100, 19_000) / 2,
             body_bytes: self.body_megabytes.saturating_mul(1 << 20),

@@ -1,6 +1,7 @@
-//! An envelope in the index as the shell sees it: its packet, the lease on its record, and what is known about reaching its
-//! exchangers. The dispatcher knows it by its ticket only.
+//! An envelope in the index as the shell sees it: the lease on its record, what is known about reaching its exchangers, and, as
+//! long as its turn is near, its packet. The dispatcher knows it by its ticket only.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,22 +12,52 @@ use postrider_dispatch::settle::BodyState;
 use postrider_model::{Attempt, Body, Move, Outcome, RecipientOutcome, Record, ShardId, SiteName, Timestamp};
 use postrider_nats::{Handle, Leased};
 use postrider_net::{DnsFailure, Plan as ExchangersPlan, Resolved};
+use postrider_proto::Packet;
 
-/// An envelope that is ours for now.
+/// An envelope that is ours for now. A process has hundreds of thousands of them waiting: what is not needed to wait can be
+/// dropped, and is read again by the sequence.
 pub struct Held {
-    /// The lease with its packet.
-    pub leased: Leased,
+    /// The lease.
+    pub handle: Handle,
+    /// Where its record lies in its stream.
+    pub sequence: u64,
     /// The shard it was pulled from.
     pub shard: ShardId,
+    /// When its message was accepted.
+    pub arrival: Timestamp,
+    /// Whether it has been tried before.
+    pub first: bool,
     /// The exchangers, if there are any.
     pub plan: Option<Arc<ExchangersPlan>>,
     /// The site it belongs to now.
     pub site: SiteName,
+    /// The packet, unless it was dropped.
+    pub loaded: Option<Box<Loaded>>,
+    /// The last conversation, as the record shows it.
+    pub attempt: Option<Box<Attempt>>,
+}
+
+/// What is needed of an envelope when its turn has come.
+pub struct Loaded {
+    /// The packet, with its body if that is inline.
+    pub packet: Packet,
     /// The message, if it was read from BODY.
     pub message: Option<Bytes>,
-    /// The last conversation, as the record shows it.
-    pub attempt: Option<Attempt>,
 }
+
+impl Loaded {
+    /// Bytes that it takes in memory, about.
+    pub fn bytes(&self) -> u64 {
+        let body = match (self.packet.body(), &self.message) {
+            (Body::Inline { bytes, .. }, _) => bytes.len(),
+            (Body::Stored(_), message) => message.as_ref().map_or(0, Bytes::len),
+        };
+        u64::try_from(body + self.packet.weight()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The envelopes of a process by their tickets.
+pub type Holdings = HashMap<Ticket, Box<Held>>;
 
 /// What looking up the exchangers came to.
 pub enum Arrival {
@@ -63,17 +94,28 @@ pub fn turn(leased: &Leased, shard: ShardId, resolved: Resolved, layout: &postri
 impl Held {
     /// An envelope fresh from its shard.
     pub fn new(leased: Leased, shard: ShardId, plan: Option<Arc<ExchangersPlan>>, site: SiteName) -> Self {
-        Self { leased, shard, plan, site, message: None, attempt: None }
+        let Leased { packet, sequence, handle, .. } = leased;
+        let envelope = packet.envelope();
+        // The name and the memory of the plan are shared with all that go there.
+        let (arrival, first) = (envelope.arrival, envelope.state.attempt == 0);
+        let loaded = Some(Box::new(Loaded { packet: packet.detached(), message: None }));
+        Self { handle, sequence, shard, arrival, first, plan, site, loaded, attempt: None }
     }
 
-    /// What the dispatcher needs to know of it.
-    pub fn entry(&self, ticket: Ticket, source: Option<IpAddr>) -> Entry {
-        let envelope = self.leased.packet.envelope();
-        let (size_bytes, body_held) = match self.leased.packet.body() {
-            Body::Inline { bytes, .. } => (u64::try_from(bytes.len()).unwrap_or(u64::MAX), true),
+    /// Its packet, which a fresh one has.
+    pub fn packet(&self) -> Option<&Packet> {
+        self.loaded.as_ref().map(|loaded| &loaded.packet)
+    }
+
+    /// What the dispatcher needs to know of it. `None` if its packet was dropped.
+    pub fn entry(&self, ticket: Ticket, source: Option<IpAddr>) -> Option<Entry> {
+        let loaded = self.loaded.as_ref()?;
+        let envelope = loaded.packet.envelope();
+        let (size_bytes, body_held) = match loaded.packet.body() {
+            Body::Inline { .. } => (loaded.bytes(), true),
             Body::Stored(_) => (envelope.size_bytes, false),
         };
-        Entry {
+        Some(Entry {
             ticket,
             id: envelope.id(),
             shard: self.shard,
@@ -89,30 +131,19 @@ impl Held {
             not_before: envelope.not_before,
             expiry: envelope.expiry,
             attempt: envelope.state.attempt,
-            last_reply: envelope.state.last_reply.clone(),
-        }
+        })
     }
 
-    /// Where its body is.
-    pub fn body_state(&self) -> BodyState {
-        body_state(&self.leased)
-    }
-
-    /// The results of finding nobody to talk to.
-    pub fn unresolvable(&self, failure: &DnsFailure) -> Vec<(u32, AttemptResult)> {
-        let result = AttemptResult::Unresolvable { permanent: failure.is_permanent(), reply: failure.reply() };
-        self.leased.packet.envelope().state.pending.iter().map(|&index| (index, result.clone())).collect()
-    }
-
-    /// The record of a turn that ends as planned.
-    pub fn record(&self, plan: &Plan, now: Timestamp) -> Record {
-        let mut record = base_record(&self.leased, self.shard, now);
+    /// The record of a turn that ends as planned; `packet` is its own.
+    pub fn record(&self, packet: &Packet, plan: &Plan, now: Timestamp) -> Record {
+        let mut record = base_record(packet, self.shard, now);
         record.site = self.site.clone();
-        record.attempt = self.attempt.clone().map(|attempt| Attempt {
-            number: self.leased.packet.envelope().state.attempt + u32::from(plan.attempted),
-            ..attempt
-        });
-        let envelope = self.leased.packet.envelope();
+        let envelope = packet.envelope();
+        record.attempt = self
+            .attempt
+            .as_deref()
+            .cloned()
+            .map(|attempt| Attempt { number: envelope.state.attempt + u32::from(plan.attempted), ..attempt });
         record.outcomes = plan
             .outcomes
             .iter()
@@ -124,11 +155,12 @@ impl Held {
         record.next = Some(plan.next.clone());
         record
     }
+}
 
-    /// The handle and the packet, apart.
-    pub fn into_lease(self) -> (Handle, postrider_proto::Packet) {
-        (self.leased.handle, self.leased.packet)
-    }
+/// The results of finding nobody to talk to.
+pub fn unresolvable(pending: &[u32], failure: &DnsFailure) -> Vec<(u32, AttemptResult)> {
+    let result = AttemptResult::Unresolvable { permanent: failure.is_permanent(), reply: failure.reply() };
+    pending.iter().map(|&index| (index, result.clone())).collect()
 }
 
 /// The name of a source in limits and records.
@@ -138,15 +170,12 @@ pub fn source_of(source: Option<IpAddr>) -> Source {
 
 /// Where the body of a leased packet is.
 pub fn body_state(leased: &Leased) -> BodyState {
-    match leased.packet.body() {
-        Body::Inline { .. } => BodyState::Inline,
-        Body::Stored(stored) => BodyState::Stored { shared: stored.shared },
-    }
+    BodyState::from(leased.packet.body())
 }
 
 /// The record of acceptance: for whoever first takes hop 0.
 pub fn accepted(leased: &Leased, shard: ShardId, now: Timestamp) -> Record {
-    let mut record = base_record(leased, shard, now);
+    let mut record = base_record(&leased.packet, shard, now);
     record.outcomes = each_pending(leased, Outcome::Accepted);
     record.at = record.arrival;
     record
@@ -154,7 +183,7 @@ pub fn accepted(leased: &Leased, shard: ShardId, now: Timestamp) -> Record {
 
 /// The record of a part that moves to another shard because its site is another.
 pub fn moved(leased: &Leased, shard: ShardId, next: Move, now: Timestamp) -> Record {
-    let mut record = base_record(leased, shard, now);
+    let mut record = base_record(&leased.packet, shard, now);
     record.outcomes = each_pending(leased, Outcome::Moved);
     record.next = Some(next);
     record
@@ -167,8 +196,8 @@ fn each_pending(leased: &Leased, outcome: Outcome) -> Vec<RecipientOutcome> {
         .collect()
 }
 
-fn base_record(leased: &Leased, shard: ShardId, now: Timestamp) -> Record {
-    let envelope = leased.packet.envelope();
+fn base_record(packet: &Packet, shard: ShardId, now: Timestamp) -> Record {
+    let envelope = packet.envelope();
     Record {
         id: envelope.id(),
         at: now,

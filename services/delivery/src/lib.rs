@@ -18,7 +18,7 @@ mod shard;
 
 mod arrivals;
 
-mod held;
+pub mod held;
 
 mod worker;
 

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub dead: IntGauge,
     /// Bytes of bodies held in memory.
     pub body_bytes: IntGauge,
+    /// Bytes of the index without bodies, estimated.
+    pub index_bytes: IntGauge,
 }
 
 const SECONDS: [f64; 16] =
@@ -116,6 +118,10 @@ impl Metrics {
             conversations: gauge("postrider_conversations", "Open conversations with exchangers.")?,
             shards: gauge("postrider_shards_owned", "Shards owned by this process.")?,
             body_bytes: gauge("postrider_body_bytes", "Bytes of message bodies held in memory.")?,
+            index_bytes: gauge(
+                "postrider_index_bytes",
+                "Bytes of the index without bodies, at 512 for each envelope.",
+            )?,
             publish,
         })
     }

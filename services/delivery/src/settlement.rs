@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use postrider_dispatch::settle::{BodyState, DoneSet, Settle, SettlePlan, SettleStep, moved_state};
-use postrider_model::{Body, EnvelopeId, Move, Outcome, ShardId};
+use postrider_dispatch::settle::{DoneSet, Settle, SettleStep, moved_state};
+use postrider_model::{Body, EnvelopeId, Move, ShardId};
 use postrider_nats::{BodyError, Handle, Spool};
 use postrider_proto::Packet;
 use postrider_runtime::{clock, fault};
@@ -169,36 +169,25 @@ impl Settlements {
         }
     }
 
-    /// As [`Self::settle`], for a packet whose inline body may have been dropped from memory: a move reads it again first.
+    /// Reads a packet that was dropped from memory again. `None` if its record is gone from its stream: then nothing is left of
+    /// the envelope that could be settled.
     ///
     /// # Errors
     /// If the shard is lost on the way.
-    pub async fn settle_dropped(
-        &self,
-        mut settle: Settle,
-        handle: Handle,
-        mut packet: Packet,
-        shard: ShardId,
-        sequence: u64,
-    ) -> Result<(), ShardIsLost> {
-        let dropped = |packet: &Packet| matches!(packet.body(), Body::Inline { bytes, .. } if bytes.is_empty());
-        while dropped(&packet) && goes_on(settle.next_move()) {
+    pub async fn reread(&self, shard: ShardId, sequence: u64) -> Result<Option<Packet>, ShardIsLost> {
+        loop {
             match self.spool.reread_packet(shard, sequence).await {
-                Ok(whole) => {
-                    packet = packet.with_body(whole.body().clone());
-                    continue;
+                Ok(packet) => return Ok(Some(packet)),
+                Err(error @ BodyError::Unavailable(_)) => {
+                    tracing::warn!(%shard, sequence, %error, "cannot read an envelope again yet; trying again");
                 }
-                Err(error @ BodyError::Unavailable(_)) => failed(&settle.id(), "read the body again", &error),
                 Err(error) => {
-                    tracing::error!(id = %settle.id(), %error, "a body is gone; to the dead letters");
-                    settle = to_dead_letters(&settle, &packet);
-                    continue;
+                    tracing::error!(%shard, sequence, %error, "an envelope has gone from its stream, and is lost");
+                    return Ok(None);
                 }
-            };
+            }
             self.pause().await?;
         }
-        // On the heap: the task of a settle is moved about before it runs, and there is one for every message.
-        Box::pin(self.settle(settle, handle, packet)).await
     }
 
     async fn record(&self, settle: &Settle) -> bool {
@@ -213,19 +202,6 @@ impl Settlements {
     }
 }
 
-/// The same settle of an envelope whose body nobody has any more.
-fn to_dead_letters(settle: &Settle, packet: &Packet) -> Settle {
-    let next = Move::Dead { reason: "body-lost".to_owned() };
-    let record = settle.record().cloned().map(|mut record| {
-        for outcome in record.outcomes.iter_mut().filter(|outcome| !outcome.outcome.is_terminal()) {
-            outcome.outcome = Outcome::Dead;
-        }
-        record.next = Some(next.clone());
-        record
-    });
-    Settle::new(SettlePlan { id: settle.id(), record, body: BodyState::from(packet.body()), next })
-}
-
 const fn fault_name(step: &SettleStep) -> &'static str {
     match step {
         SettleStep::Record => "settle-recorded",
@@ -236,14 +212,6 @@ const fn fault_name(step: &SettleStep) -> &'static str {
         SettleStep::AckOld => "settle-acked",
         SettleStep::DeleteBody => "settle-deleted",
         SettleStep::Finished => "settle-finished",
-    }
-}
-
-/// Whether a copy of the envelope is made, which refers to its body.
-const fn goes_on(next: &Move) -> bool {
-    match next {
-        Move::Tier { .. } | Move::Site { .. } | Move::Hold { .. } => true,
-        Move::Finished | Move::Dead { .. } => false,
     }
 }
 

@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use postrider_dispatch::dispatcher::{
     AttemptResult, Conversation, Dispatcher, Fact, RequestId, SummaryRow, Ticket, WaitingPart,
 };
 use postrider_dispatch::limits::Grant;
 use postrider_dispatch::rules::Rules;
 use postrider_dispatch::shard_state::{Credit, CreditLine, ShardState};
-use postrider_model::{EnhancedCode, EnvelopeId, MessageId, Reply, RuleFilter, ShardId, SiteName, Snapshot, TenantId};
-use postrider_nats::{BodyError, Handle, Leased, Spool};
+use postrider_model::{
+    Body, EnhancedCode, Envelope, MessageId, Reply, RuleFilter, ShardId, SiteName, Snapshot, TenantId,
+};
+use postrider_nats::{BodyError, Handle, Spool};
 use postrider_net::DnsFailure;
 use postrider_runtime::clock;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,7 +31,7 @@ use crate::connect::Connector;
 use crate::conversation::{Order, Report};
 use crate::fence::SharedFence;
 use crate::finish::Finisher;
-use crate::held::{Arrival, Held};
+use crate::held::{Arrival, Held, Holdings, Loaded, unresolvable};
 use crate::limits::OwnedLimits;
 use crate::metrics::Metrics;
 use crate::settlement::Settlements;
@@ -50,7 +51,9 @@ pub enum Input {
     /// The owner of a limit has answered.
     Answered(RequestId, Grant),
     /// A body was read.
-    Body(Ticket, Result<Bytes, BodyError>),
+    Body(Ticket, Result<Box<Loaded>, BodyError>),
+    /// An envelope whose packet was dropped was read again, to hold operators' rules against it.
+    Reread(Ticket, Box<Envelope>),
     /// A settle is done.
     Settled(Ticket),
     /// So many of a shard are in READY and have not been pulled.
@@ -89,7 +92,6 @@ struct Shard {
 /// An envelope whose settle is under way.
 struct Settling {
     shard: ShardId,
-    id: EnvelopeId,
     // Leases on copies of it that came meanwhile; acknowledged when it is settled.
     repeats: Vec<Handle>,
 }
@@ -126,15 +128,25 @@ pub struct Worker {
     tools: Tools,
     inputs: mpsc::Sender<Input>,
     reports: mpsc::Sender<(Conversation, Report)>,
-    held: HashMap<Ticket, Held>,
-    // Every envelope that is held or being settled, by its id: what comes again meanwhile is no second envelope.
-    known: HashMap<EnvelopeId, Ticket>,
+    held: Holdings,
+    // Packets in memory whose bodies the dispatcher does not count.
+    extra: usize,
     settling: HashMap<Ticket, Settling>,
     talks: HashMap<Conversation, Talk>,
     shards: HashMap<ShardId, Shard>,
     rules: watch::Sender<Arc<Rules>>,
     next_ticket: u64,
     seed: u64,
+}
+
+/// Packets of envelopes with a stored body that are kept in memory while they wait, to be sent without reading them again.
+const EXTRA: usize = 1_000;
+
+/// What an envelope that waits takes at most without its body: `tests/memory.rs` holds it to that.
+const ENVELOPE_BYTES: i64 = 512;
+
+fn is_extra(loaded: &Loaded) -> bool {
+    matches!(loaded.packet.body(), Body::Stored(_)) && loaded.message.is_none()
 }
 
 /// Inputs taken in one go before actions are performed.
@@ -159,8 +171,8 @@ impl Worker {
             tools,
             inputs: inputs.clone(),
             reports,
-            held: HashMap::new(),
-            known: HashMap::new(),
+            held: Holdings::new(),
+            extra: 0,
             settling: HashMap::new(),
             talks: HashMap::new(),
             shards: HashMap::new(),
@@ -187,11 +199,14 @@ impl Worker {
             Input::Arrived(arrival, on_the_way) => self.arrive(*arrival, on_the_way),
             // What waited for it is looked at after every input.
             Input::Left => {}
+            Input::Reread(ticket, envelope) => self.reread(ticket, &envelope),
             Input::Answered(request, grant) => self.fact(act::granted(request, grant)),
-            Input::Body(ticket, Ok(message)) => {
+            Input::Body(ticket, Ok(loaded)) => {
                 if let Some(held) = self.held.get_mut(&ticket) {
-                    let bytes = u64::try_from(message.len()).unwrap_or(u64::MAX);
-                    held.message = Some(message);
+                    let bytes = loaded.bytes();
+                    if held.loaded.replace(loaded).is_some() {
+                        self.extra -= 1;
+                    }
                     self.fact(Fact::BodyRead { ticket, bytes });
                 }
             }
@@ -203,7 +218,6 @@ impl Worker {
             }
             Input::Settled(ticket) => {
                 if let Some(settled) = self.settling.remove(&ticket) {
-                    self.known.remove(&settled.id);
                     for handle in settled.repeats {
                         tokio::spawn(handle.ack_confirmed(self.tools.spool.publish_budget()));
                     }
@@ -229,7 +243,7 @@ impl Worker {
             Input::Credit(shard, lines, answer) => {
                 drop(answer.send(self.dispatcher.credit(shard, &lines, clock::now())));
             }
-            Input::Count(filter, answer) => drop(answer.send(self.matching(&filter))),
+            Input::Count(filter, answer) => self.matching(filter, answer),
             Input::Summary(answer) => drop(answer.send(self.dispatcher.summary())),
             Input::Waiting(message, answer) => drop(answer.send(self.dispatcher.waiting(&message, clock::now()))),
         }
@@ -240,7 +254,7 @@ impl Worker {
     }
 
     fn arrive(&mut self, arrival: Arrival, on_the_way: OnTheWay) {
-        let (held, failure, order) = match arrival {
+        let (mut held, failure, order) = match arrival {
             Arrival::Dispatch(held) => (held, None, None),
             Arrival::Unresolvable(held, failure) => (held, Some(failure), None),
             Arrival::Ordered(held, order) => (held, None, Some(order)),
@@ -249,24 +263,34 @@ impl Worker {
             // Lost meanwhile: the lease is the next owner's to RESET.
             return;
         };
-        let id = held.leased.packet.id();
-        if let Some(ticket) = self.known.get(&id).copied() {
-            self.renew_lease(ticket, held.leased);
+        let Some(packet) = held.packet() else { return };
+        let id = packet.id();
+        // What comes again while it is held or being settled is no second envelope.
+        if let Some(ticket) = self.dispatcher.ticket_of(&id) {
+            self.renew_lease(ticket, held.handle, held.sequence);
             return;
         }
         // It may have come twice, and its twin been settled while this one waited for DNS.
-        if let Some(settle) = repeat(&shard.floor.settlements, &held.leased) {
-            finish(shard.floor.settlements.clone(), settle, held.leased, on_the_way, self.inputs.clone());
+        if let Some(settle) = repeat(&shard.floor.settlements, packet) {
+            let settlements = shard.floor.settlements.clone();
+            if let Some(loaded) = held.loaded {
+                finish(settlements, settle, held.handle, loaded.packet, on_the_way, self.inputs.clone());
+            }
             return;
         }
+        let results = failure.map(|failure: DnsFailure| unresolvable(&packet.envelope().state.pending, &failure));
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        self.known.insert(id, ticket);
-        let entry = held.entry(ticket, self.tools.source);
-        let results = failure.map(|failure: DnsFailure| held.unresolvable(&failure));
+        let Some(entry) = held.entry(ticket, self.tools.source) else { return };
         // Rules may have changed since it was looked up.
         let order = self.ordered(&held).or(order);
-        self.held.insert(ticket, held);
+        if !entry.body_held {
+            self.extra += 1;
+            if self.extra > EXTRA {
+                self.unload(&mut held);
+            }
+        }
+        self.held.insert(ticket, Box::new(held));
         self.fact(match order {
             Some(order) => Fact::ArrivedUnder { entry, order },
             None => Fact::Arrived(entry),
@@ -278,11 +302,18 @@ impl Worker {
 
     /// An envelope that we have came again. If it is the same record, its consumer was made anew, and the lease we had means
     /// nothing any more. If it is another one, a move was made twice, and one of the two is enough.
-    fn renew_lease(&mut self, ticket: Ticket, again: Leased) {
+    fn renew_lease(&mut self, ticket: Ticket, again: Handle, sequence: u64) {
         match (self.held.get_mut(&ticket), self.settling.get_mut(&ticket)) {
-            (Some(held), _) if held.leased.sequence == again.sequence => held.leased.handle = again.handle,
-            (_, Some(settling)) => settling.repeats.push(again.handle),
-            (Some(_) | None, _) => self.acknowledge(again.handle),
+            (Some(held), _) if held.sequence == sequence => held.handle = again,
+            (_, Some(settling)) => settling.repeats.push(again),
+            (Some(_) | None, _) => self.acknowledge(again),
+        }
+    }
+
+    /// Drops a packet that the dispatcher does not count.
+    fn unload(&mut self, held: &mut Held) {
+        if held.loaded.take().is_some_and(|loaded| is_extra(&loaded)) {
+            self.extra -= 1;
         }
     }
 
@@ -302,7 +333,8 @@ impl Worker {
         }
         self.held.retain(|_, held| held.shard != shard);
         self.settling.retain(|_, settling| settling.shard != shard);
-        self.known.retain(|_, ticket| self.held.contains_key(ticket) || self.settling.contains_key(ticket));
+        let extra = |held: &&Box<Held>| held.loaded.as_ref().is_some_and(|loaded| is_extra(loaded));
+        self.extra = self.held.values().filter(extra).count();
     }
 
     fn report(&mut self, conversation: Conversation, report: Report) {
@@ -313,13 +345,13 @@ impl Worker {
                     talk.carries = None;
                 }
                 if let Some(held) = self.held.get_mut(&ticket) {
-                    held.attempt = Some(attempt);
+                    held.attempt = Some(Box::new(attempt));
                 }
                 self.fact(Fact::Attempted { ticket, conversation: Some(conversation), results });
             }
             Report::Prolong(ticket) => {
                 if let Some(held) = self.held.get(&ticket) {
-                    tokio::spawn(held.leased.handle.in_progress());
+                    tokio::spawn(held.handle.in_progress());
                 }
             }
             Report::Damaged(ticket) => {
@@ -336,13 +368,13 @@ impl Worker {
                 if self.talks.values().any(|talk| talk.carries == Some(ticket)) {
                     return;
                 }
-                held.attempt = Some(attempt);
+                held.attempt = Some(Box::new(attempt));
                 if permanent {
                     let reply =
                         failure.reply.unwrap_or_else(|| Reply::new(550, Some(EnhancedCode(5, 4, 4)), &failure.text));
                     let result = AttemptResult::Unresolvable { permanent, reply };
-                    let pending = &held.leased.packet.envelope().state.pending;
-                    let results = pending.iter().map(|&index| (index, result.clone())).collect();
+                    let results =
+                        self.dispatcher.pending(ticket).iter().map(|&index| (index, result.clone())).collect();
                     self.fact(Fact::Unresolvable { ticket, results });
                 }
             }
@@ -358,6 +390,8 @@ impl Worker {
         while let Some(action) = self.dispatcher.poll() {
             self.perform(action);
         }
+        let envelopes = i64::try_from(self.dispatcher.all_held()).unwrap_or(i64::MAX);
+        self.tools.metrics.index_bytes.set(envelopes.saturating_mul(ENVELOPE_BYTES));
         self.tools.metrics.body_bytes.set(i64::try_from(self.dispatcher.body_bytes()).unwrap_or(i64::MAX));
         let mut drained = Vec::new();
         for (id, shard) in &mut self.shards {

@@ -30,6 +30,8 @@ mod turns;
 
 mod alarm;
 
+mod kept;
+
 mod index;
 
 mod jams;
@@ -58,7 +60,7 @@ mod obey;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use postrider_model::{Class, ShardId, TenantId, TenantWeight, Timestamp};
+use postrider_model::{Class, EnvelopeId, ShardId, TenantId, TenantWeight, Timestamp};
 
 use alarm::{Alarm, Alarms};
 use asking::Request;
@@ -209,9 +211,29 @@ impl Dispatcher {
         self.index.room(shard, &self.config)
     }
 
+    /// The ticket of this stay of this part, if it is held.
+    pub fn ticket_of(&self, id: &EnvelopeId) -> Option<Ticket> {
+        self.index.ticket_of(id)
+    }
+
+    /// Whose an envelope is; `None` if it is not held.
+    pub fn tenant(&self, ticket: Ticket) -> Option<&TenantId> {
+        self.index.get(ticket).map(|held| &held.entry.tenant)
+    }
+
+    /// Positions of an envelope's recipients that have no terminal outcome yet; none if it is not held.
+    pub fn pending(&self, ticket: Ticket) -> &[u32] {
+        self.index.get(ticket).map_or(&[], |held| &*held.entry.pending)
+    }
+
     /// Bytes of bodies in memory, and on their way there.
     pub fn body_bytes(&self) -> u64 {
         self.bodies.all_taken()
+    }
+
+    /// How many envelopes are held.
+    pub fn all_held(&self) -> usize {
+        self.index.len()
     }
 
     /// How many envelopes of a shard are held. A shard that is being released is done with when this is 0.

@@ -83,6 +83,11 @@ impl Rules {
         self.rules.is_empty()
     }
 
+    /// What they concern.
+    pub fn filters(&self) -> impl Iterator<Item = &RuleFilter> {
+        self.rules.iter().map(|rule| &rule.filter)
+    }
+
     /// Whether they are compiled from these.
     pub fn are_of(&self, rules: &BTreeMap<RuleId, Rule>) -> bool {
         self.rules.len() == rules.len() && self.rules.iter().all(|rule| rules.get(&rule.id) == Some(rule))

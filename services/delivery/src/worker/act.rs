@@ -7,17 +7,19 @@ use postrider_dispatch::dispatcher::{
     Action, Conversation, Exchange, Fact, Failure, FailureScope, Plan, RequestId, Ticket,
 };
 use postrider_dispatch::limits::{Grant, Path};
-use postrider_dispatch::settle::{Settle, SettlePlan};
+use postrider_dispatch::settle::{BodyState, Settle, SettlePlan};
 use postrider_model::{Body, Move, Outcome, ShardId};
-use postrider_nats::BodyError;
+use postrider_nats::{BodyError, Spool};
+use postrider_proto::Packet;
 use postrider_runtime::clock;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Input, Settling, Talk, Worker};
+use super::{Input, Settling, Talk, Worker, is_extra};
 use crate::conversation::{ConversationTask, Job, Order};
-use crate::held::Held;
+use crate::held::{Held, Loaded};
 use crate::limits::{Question, decode_answer, encode_question, unanswered};
+use crate::settlement::ShardIsLost;
 
 /// The owner of a limit answers within this time, or is taken for absent.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -59,12 +61,11 @@ impl Worker {
             }
             Action::ReadBody(ticket) => self.read_body(ticket),
             Action::DropBody(ticket) => self.drop_body(ticket),
-            Action::Settle { ticket, plan } => self.settle(ticket, &plan),
+            Action::Settle { ticket, plan } => self.settle(ticket, plan),
             Action::HandBack(ticket) => {
-                if let Some(held) = self.held.remove(&ticket) {
-                    let (handle, packet) = held.into_lease();
-                    self.known.remove(&packet.id());
-                    tokio::spawn(handle.hand_back());
+                if let Some(mut held) = self.held.remove(&ticket) {
+                    self.unload(&mut held);
+                    tokio::spawn(held.handle.hand_back());
                 }
             }
         }
@@ -140,8 +141,9 @@ impl Worker {
 
     fn transmit(&mut self, conversation: Conversation, ticket: Ticket, recipients: u32) {
         let (Some(talk), Some(held)) = (self.talks.get_mut(&conversation), self.held.get(&ticket)) else { return };
-        let envelope = held.leased.packet.envelope();
-        if envelope.state.attempt == 0 {
+        let Some(Loaded { packet, message }) = held.loaded.as_deref() else { return };
+        let envelope = packet.envelope();
+        if held.first {
             self.tools.metrics.first_attempt(envelope.class, clock::now().since(envelope.arrival));
         }
         let count = usize::try_from(recipients).unwrap_or(usize::MAX);
@@ -149,8 +151,8 @@ impl Worker {
             ticket,
             recipients: envelope.state.pending.iter().copied().take(count).collect(),
             envelope: envelope.clone(),
-            body: held.leased.packet.body().clone(),
-            message: held.message.clone(),
+            body: packet.body().clone(),
+            message: message.clone(),
         };
         talk.carries = Some(ticket);
         // If the conversation has just ended, its last report tells the dispatcher that the ticket was lost.
@@ -159,21 +161,12 @@ impl Worker {
 
     fn read_body(&self, ticket: Ticket) {
         let Some(held) = self.held.get(&ticket) else { return };
-        let (spool, inputs, body) = (self.tools.spool.clone(), self.inputs.clone(), held.leased.packet.body().clone());
-        let (shard, sequence) = (held.shard, held.leased.sequence);
+        let (spool, inputs, mut packet) = (self.tools.spool.clone(), self.inputs.clone(), held.packet().cloned());
+        let (shard, sequence) = (held.shard, held.sequence);
         tokio::spawn(async move {
             let mut pause = Duration::from_millis(100);
             let read = loop {
-                let read = match &body {
-                    Body::Inline { bytes, .. } if bytes.is_empty() => {
-                        match spool.reread_packet(shard, sequence).await {
-                            Ok(packet) => spool.read_body(packet.body()).await,
-                            Err(error) => Err(error),
-                        }
-                    }
-                    body => spool.read_body(body).await,
-                };
-                match read {
+                match load(&spool, shard, sequence, &mut packet).await {
                     Err(BodyError::Unavailable(error)) => tracing::warn!(error, "cannot read a body yet; trying again"),
                     read => break read,
                 }
@@ -186,29 +179,43 @@ impl Worker {
     }
 
     fn drop_body(&mut self, ticket: Ticket) {
-        let Some(held) = self.held.get_mut(&ticket) else { return };
-        held.message = None;
-        if let Body::Inline { compressed, .. } = *held.leased.packet.body() {
-            let empty = Body::Inline { bytes: bytes::Bytes::new(), compressed };
-            held.leased.packet = held.leased.packet.clone().with_body(empty);
+        if let Some(held) = self.held.get_mut(&ticket) {
+            held.loaded = None;
         }
     }
 
-    fn settle(&mut self, ticket: Ticket, plan: &Plan) {
-        let Some(held) = self.held.remove(&ticket) else { return };
+    fn settle(&mut self, ticket: Ticket, plan: Plan) {
+        let Some(mut held) = self.held.remove(&ticket) else { return };
+        let loaded = held.loaded.take();
+        if loaded.as_ref().is_some_and(|loaded| is_extra(loaded)) {
+            self.extra -= 1;
+        }
         let Some(shard) = self.shards.get(&held.shard) else { return };
-        self.count(&held, plan);
+        self.count(&held, &plan);
         let settlements = shard.floor.settlements.clone();
-        let id = held.leased.packet.id();
-        self.settling.insert(ticket, Settling { shard: held.shard, id, repeats: Vec::new() });
+        self.settling.insert(ticket, Settling { shard: held.shard, repeats: Vec::new() });
         let inputs = self.inputs.clone();
-        let record = held.record(plan, clock::now());
-        let next = plan.next.clone();
+        let now = clock::now();
         tokio::spawn(async move {
-            let settle = Settle::new(SettlePlan { id: record.id, record: Some(record), body: held.body_state(), next });
-            let (shard, sequence) = (held.shard, held.leased.sequence);
-            let (handle, packet) = held.into_lease();
-            if settlements.settle_dropped(settle, handle, packet, shard, sequence).await.is_ok() {
+            let packet = match loaded {
+                Some(loaded) => Some(loaded.packet),
+                None => match settlements.reread(held.shard, held.sequence).await {
+                    Ok(packet) => packet,
+                    Err(ShardIsLost) => return,
+                },
+            };
+            let settled = match packet {
+                Some(packet) => {
+                    let plan = plan.completed(packet.envelope().state.last_reply.as_ref());
+                    let record = held.record(&packet, &plan, now);
+                    let body = BodyState::from(packet.body());
+                    let settle = SettlePlan { id: record.id, record: Some(record), body, next: plan.next };
+                    // On the heap: the task of a settle is moved about before it runs, and there is one for every message.
+                    Box::pin(settlements.settle(Settle::new(settle), held.handle, packet)).await.is_ok()
+                }
+                None => true,
+            };
+            if settled {
                 // The worker ends only with the process.
                 drop(inputs.send(Input::Settled(ticket)).await);
             }
@@ -216,11 +223,11 @@ impl Worker {
     }
 
     fn count(&self, held: &Held, plan: &Plan) {
-        let envelope = held.leased.packet.envelope();
+        let class = held.shard.class;
         for (_, outcome, _) in &plan.outcomes {
-            self.tools.metrics.recipient(*outcome, envelope.class, &held.site);
+            self.tools.metrics.recipient(*outcome, class, &held.site);
             if *outcome == Outcome::Delivered {
-                self.tools.metrics.delivered(envelope.class, clock::now().since(envelope.arrival));
+                self.tools.metrics.delivered(class, clock::now().since(held.arrival));
             }
         }
         let kind = match &plan.next {
@@ -230,10 +237,34 @@ impl Worker {
             Move::Hold { .. } => "hold",
             Move::Dead { .. } => "dead",
         };
-        self.tools.metrics.moved(kind, envelope.class);
+        self.tools.metrics.moved(kind, class);
     }
 }
 
 fn source_name(source: Option<IpAddr>) -> String {
     crate::held::source_of(source).to_string()
+}
+
+/// Reads what an envelope's turn takes: its packet, if it was dropped, and its body, if that is stored.
+async fn load(
+    spool: &Spool,
+    shard: ShardId,
+    sequence: u64,
+    packet: &mut Option<Packet>,
+) -> Result<Box<Loaded>, BodyError> {
+    let read = match packet.take() {
+        Some(packet) => packet,
+        None => spool.reread_packet(shard, sequence).await?,
+    };
+    let message = match read.body() {
+        Body::Inline { .. } => None,
+        body => match spool.read_body(body).await {
+            Ok(message) => Some(message),
+            Err(error) => {
+                *packet = Some(read);
+                return Err(error);
+            }
+        },
+    };
+    Ok(Box::new(Loaded { packet: read.detached(), message }))
 }

@@ -1,20 +1,25 @@
 //! What operators order, held against what the worker holds: at each arrival, and over everything when the rules change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::{Stream, StreamExt, stream};
 use postrider_dispatch::dispatcher::{Fact, Ticket};
 use postrider_dispatch::rules::{Order, Rules, matches, waits};
-use postrider_model::{Rule, RuleFilter, RuleId};
+use postrider_model::{Envelope, Rule, RuleFilter, RuleId, ShardId};
+use postrider_nats::Spool;
+use postrider_proto::Packet;
 use postrider_runtime::clock;
+use tokio::sync::oneshot;
 
-use super::Worker;
+use super::{Input, Worker};
 use crate::held::Held;
 
 impl Worker {
     /// What is ordered about an envelope that has just arrived.
     pub(super) fn ordered(&self, held: &Held) -> Option<Order> {
-        let order = self.rules.borrow().order(held.leased.packet.envelope(), None, clock::now())?;
+        let order = self.rules.borrow().order(held.packet()?.envelope(), None, clock::now())?;
         Some(self.if_hold_is_full(order))
     }
 
@@ -37,26 +42,100 @@ impl Worker {
             return;
         }
         let now = clock::now();
-        let order = |(ticket, held): (&Ticket, &Held)| {
-            let reason = self.dispatcher.wait_reason(*ticket);
-            rules.order(held.leased.packet.envelope(), reason, now).map(|order| (*ticket, order))
-        };
-        let orders: Vec<(Ticket, Order)> = self.held.iter().filter_map(order).collect();
+        let filters: Vec<_> = rules.filters().cloned().collect();
+        let mut orders: Vec<(Ticket, Order)> = Vec::new();
+        let mut unread = Vec::new();
+        for (&ticket, held) in &self.held {
+            match held.packet() {
+                Some(packet) => {
+                    let reason = self.dispatcher.wait_reason(ticket);
+                    orders.extend(rules.order(packet.envelope(), reason, now).map(|order| (ticket, order)));
+                }
+                None if filters.iter().any(|filter| self.may_match(filter, ticket, held)) => {
+                    unread.push((ticket, held.shard, held.sequence));
+                }
+                None => {}
+            }
+        }
         if !orders.is_empty() {
             tracing::info!(envelopes = orders.len(), "operators' rules concern what is held");
         }
         for (ticket, order) in orders {
-            let order = self.if_hold_is_full(order);
-            self.fact(Fact::Ordered { ticket, order });
+            self.order(ticket, order);
+        }
+        let (spool, inputs) = (self.tools.spool.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            let mut reading = read_again(&spool, unread);
+            while let Some((ticket, envelope)) = reading.next().await {
+                // The worker ends only with the process.
+                drop(inputs.send(Input::Reread(ticket, Box::new(envelope))).await);
+            }
+        });
+    }
+
+    /// An envelope was read again, to hold the rules against it.
+    pub(super) fn reread(&mut self, ticket: Ticket, envelope: &Envelope) {
+        let reason = self.dispatcher.wait_reason(ticket);
+        let order = self.rules.borrow().order(envelope, reason, clock::now());
+        if let Some(order) = order {
+            self.order(ticket, order);
         }
     }
 
-    /// How much of what is held matches a filter, conversations under way included.
-    pub(super) fn matching(&self, filter: &RuleFilter) -> u64 {
-        let matching = |(ticket, held): (&Ticket, &Held)| {
-            let envelope = held.leased.packet.envelope();
-            matches(filter, envelope) && waits(filter, envelope, self.dispatcher.wait_reason(*ticket))
-        };
-        u64::try_from(self.held.iter().filter(|entry| matching(*entry)).count()).unwrap_or(u64::MAX)
+    fn order(&mut self, ticket: Ticket, order: Order) {
+        let order = self.if_hold_is_full(order);
+        self.fact(Fact::Ordered { ticket, order });
     }
+
+    /// Whether an envelope whose packet is not in memory may match.
+    fn may_match(&self, filter: &RuleFilter, ticket: Ticket, held: &Held) -> bool {
+        filter.class.is_none_or(|class| class == held.shard.class)
+            && filter.arrived_before.is_none_or(|before| held.arrival < before)
+            && filter.tenant.as_ref().is_none_or(|tenant| self.dispatcher.tenant(ticket) == Some(tenant))
+    }
+
+    /// Counts how much of what is held matches a filter, conversations under way included, and answers. What is not in memory is
+    /// read again.
+    pub(super) fn matching(&self, filter: RuleFilter, answer: oneshot::Sender<u64>) {
+        let mut count = 0;
+        let mut unread = Vec::new();
+        let mut reasons = HashMap::new();
+        for (&ticket, held) in &self.held {
+            let reason = self.dispatcher.wait_reason(ticket);
+            match held.packet().map(Packet::envelope) {
+                Some(envelope) => count += u64::from(matches(&filter, envelope) && waits(&filter, envelope, reason)),
+                None if self.may_match(&filter, ticket, held) => {
+                    unread.push((ticket, held.shard, held.sequence));
+                    reasons.insert(ticket, reason);
+                }
+                None => {}
+            }
+        }
+        let spool = self.tools.spool.clone();
+        tokio::spawn(async move {
+            let mut reading = read_again(&spool, unread);
+            while let Some((ticket, envelope)) = reading.next().await {
+                let reason = reasons.get(&ticket).copied().flatten();
+                count += u64::from(matches(&filter, &envelope) && waits(&filter, &envelope, reason));
+            }
+            // Whoever asked may have gone.
+            answer.send(count).ok();
+        });
+    }
+}
+
+/// Packets read at a time.
+const READING: usize = 50;
+
+/// Envelopes by their places in READY, as many as can be read.
+fn read_again(
+    spool: &Spool,
+    which: Vec<(Ticket, ShardId, u64)>,
+) -> Pin<Box<dyn Stream<Item = (Ticket, Envelope)> + Send + '_>> {
+    let reads = stream::iter(which).map(async |(ticket, shard, sequence)| {
+        let packet = spool.reread_packet(shard, sequence).await;
+        // What is gone has been settled meanwhile.
+        packet.ok().map(|packet| (ticket, packet.envelope().clone()))
+    });
+    Box::pin(reads.buffer_unordered(READING).filter_map(async |read| read))
 }

@@ -1,10 +1,11 @@
 //! What is leased from a work queue, and the handle that ends the lease in exactly one way. A handle that is dropped ends
 //! nothing: the message comes again after the consumer's ack wait, or with a RESET.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
-use async_nats::{Client, HeaderMap, Subject};
+use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use postrider_model::Timestamp;
 use postrider_proto::Packet;
@@ -50,16 +51,45 @@ pub struct AckError(String);
 /// [`Handle::hand_back_for`].
 #[must_use = "a lease that is not ended blocks its message until the ack wait is over"]
 pub struct Handle {
+    origin: Arc<Origin>,
+    end: End,
+}
+
+/// What all handles of one consumer share.
+pub(crate) struct Origin {
     link: Link,
-    reply: Subject,
+    prefix: Box<str>,
+}
+
+/// The rest of the subject that ends a lease. A process holds hundreds of thousands of them: as numbers they take half the room.
+enum End {
+    /// Delivered, stream sequence, consumer sequence, nanoseconds, pending.
+    Numbers([u64; 5]),
+    /// The whole of a subject that is of another form.
+    Whole(Box<str>),
 }
 
 /// How long a confirmation is waited for before it is asked again.
 const CONFIRMATION: Duration = Duration::from_secs(5);
 
 impl Handle {
-    pub(crate) fn new(link: Link, reply: Subject) -> Self {
-        Self { link, reply }
+    /// A handle that answers to `reply`. `origin` is that of the handle before, if there was one: it is shared.
+    pub(crate) fn new(link: &Link, reply: &str, origin: &mut Option<Arc<Origin>>) -> Self {
+        let (prefix, end) = match split(reply) {
+            Some((prefix, numbers)) => (prefix, End::Numbers(numbers)),
+            None => ("", End::Whole(reply.into())),
+        };
+        let same = origin.as_ref().filter(|origin| &*origin.prefix == prefix);
+        let shared = same.cloned().unwrap_or_else(|| Arc::new(Origin { link: link.clone(), prefix: prefix.into() }));
+        *origin = Some(Arc::clone(&shared));
+        Self { origin: shared, end }
+    }
+
+    fn reply(&self) -> String {
+        match &self.end {
+            End::Numbers([a, b, c, d, e]) => format!("{}{a}.{b}.{c}.{d}.{e}", self.origin.prefix),
+            End::Whole(whole) => whole.to_string(),
+        }
     }
 
     /// Ends the message's stay in the stream, and waits for the server to say so. Asked again until `budget` is spent.
@@ -76,10 +106,11 @@ impl Handle {
     /// As [`Handle::ack_confirmed`].
     pub async fn confirm_ack(&self, budget: Duration) -> Result<(), AckError> {
         let deadline = Instant::now() + budget;
+        let reply = self.reply();
         let mut pause = Duration::from_millis(20);
         loop {
             let patience = deadline.saturating_duration_since(Instant::now()).clamp(CONFIRMATION / 50, CONFIRMATION);
-            let asked = self.link.request(self.reply.as_str(), HeaderMap::new(), AckKind::Ack.into(), patience).await;
+            let asked = self.origin.link.request(reply.as_str(), HeaderMap::new(), AckKind::Ack.into(), patience).await;
             let Err(why) = asked else { return Ok(()) };
             if Instant::now() + pause >= deadline {
                 return Err(AckError(why.to_string()));
@@ -92,21 +123,21 @@ impl Handle {
     /// Hands the message back for somebody else, at once. Best effort: a lost hand-back is made good by RESET or the ack
     /// wait.
     pub async fn hand_back(self) {
-        say(self.link.client, self.reply, AckKind::Nak(None)).await;
+        say(self.origin.link.client.clone(), self.reply(), AckKind::Nak(None)).await;
     }
 
     /// Hands the message back; it comes again after `delay` at the earliest.
     pub async fn hand_back_for(self, delay: Duration) {
-        say(self.link.client, self.reply, AckKind::Nak(Some(delay))).await;
+        say(self.origin.link.client.clone(), self.reply(), AckKind::Nak(Some(delay))).await;
     }
 
     /// Begins the ack wait anew, for a conversation that takes long.
     pub fn in_progress(&self) -> impl Future<Output = ()> + Send + use<> {
-        say(self.link.client.clone(), self.reply.clone(), AckKind::Progress)
+        say(self.origin.link.client.clone(), self.reply(), AckKind::Progress)
     }
 }
 
-async fn say(client: Client, reply: Subject, kind: AckKind) {
+async fn say(client: Client, reply: String, kind: AckKind) {
     if let Err(error) = client.publish(reply, kind.into()).await {
         tracing::debug!(%error, "an acknowledgement was not sent");
     }
@@ -114,6 +145,32 @@ async fn say(client: Client, reply: Subject, kind: AckKind) {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Handle({})", self.reply)
+        write!(f, "Handle({})", self.reply())
+    }
+}
+
+/// `$JS.ACK.<...>.<consumer>.` and the five numbers behind it.
+fn split(reply: &str) -> Option<(&str, [u64; 5])> {
+    let mut numbers = [0; 5];
+    let mut rest = reply;
+    for number in numbers.iter_mut().rev() {
+        let (before, text) = rest.rsplit_once('.')?;
+        *number = text.parse().ok().filter(|number: &u64| number.to_string() == text)?;
+        rest = before;
+    }
+    reply.get(..=rest.len()).map(|prefix| (prefix, numbers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_taken_apart_where_it_can_be_put_together_again() {
+        let reply = "$JS.ACK.READY_T.ready-t00.1.42.7.1763786400123456789.0";
+        assert_eq!(split(reply), Some(("$JS.ACK.READY_T.ready-t00.", [1, 42, 7, 1_763_786_400_123_456_789, 0])));
+        for other in ["$JS.ACK.READY_T.ready-t00.1.42.7.1763786400123456789.0.x", "$JS.ACK.a.b.01.2.3.4.5", "x", ""] {
+            assert_eq!(split(other), None, "{other}");
+        }
     }
 }

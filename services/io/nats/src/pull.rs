@@ -2,6 +2,7 @@
 //! or lets go holds little; what arrives is handed on at once. Every error is met with a pause and another try.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::BatchConfig;
@@ -13,7 +14,7 @@ use postrider_proto::{ConvertError, Packet};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::handle::{Handle, Leased, Undecodable};
+use crate::handle::{Handle, Leased, Origin, Undecodable};
 use crate::layout::{self, Consumer, consumer_of};
 use crate::spool::Spool;
 
@@ -62,6 +63,7 @@ pub(crate) struct RawPuller {
     not_before: Option<Instant>,
     exhausted: bool,
     pending: u64,
+    origin: Option<Arc<Origin>>,
 }
 
 struct Open {
@@ -96,6 +98,7 @@ impl RawPuller {
             not_before: None,
             exhausted: false,
             pending: 0,
+            origin: None,
         }
     }
 
@@ -218,7 +221,7 @@ impl RawPuller {
         let Some(reply) = message.reply.clone() else { return };
         let (sequence, stored, pending) = ack_details(&reply).unwrap_or_default();
         self.pending = pending;
-        let handle = Handle::new(self.spool.link().clone(), reply);
+        let handle = Handle::new(self.spool.link(), &reply, &mut self.origin);
         self.arrived.push_back(Raw { message, stored, sequence, handle });
     }
 

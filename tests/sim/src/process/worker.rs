@@ -86,7 +86,6 @@ impl Held {
             not_before: envelope.not_before,
             expiry: envelope.expiry,
             attempt: envelope.state.attempt,
-            last_reply: envelope.state.last_reply.clone(),
         }
     }
 }
@@ -355,7 +354,10 @@ impl Worker {
                     held.dropped = true;
                 }
             }
-            Action::Settle { ticket, plan } => self.settle(ticket, &plan),
+            Action::Settle { ticket, plan } => {
+                let last = self.held.get(&ticket).and_then(|held| held.packet.envelope.state.last_reply.clone());
+                self.settle(ticket, &plan.completed(last.as_ref()));
+            }
             Action::HandBack(ticket) => {
                 if let Some(held) = self.held.remove(&ticket) {
                     self.known.remove(&held.packet.id());

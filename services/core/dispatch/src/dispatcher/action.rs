@@ -1,6 +1,6 @@
 //! What the dispatcher tells the shell to do.
 
-use postrider_model::{Move, Outcome, Reply};
+use postrider_model::{EnhancedCode, Move, Outcome, Reply};
 
 use super::{Conversation, Exchange, Ticket};
 use crate::limits::{Ask, Path, PermitId};
@@ -92,7 +92,8 @@ impl Action {
     }
 }
 
-/// What an envelope's turn came to: the outcomes of its record, and its next move.
+/// What an envelope's turn came to: the outcomes of its record, and its next move. The dispatcher does not keep what the last
+/// conversation ended with; where that belongs, [`Plan::completed`] puts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Whether it counts as an attempt.
@@ -101,4 +102,68 @@ pub struct Plan {
     pub outcomes: Vec<(u32, Outcome, Option<Reply>)>,
     /// Where it goes.
     pub next: Move,
+}
+
+impl Plan {
+    /// The plan with what the envelope's last conversation ended with, as its state has it: said to who has expired or goes on
+    /// without having been tried, and kept for the next turn where this one brought no other.
+    #[must_use]
+    pub fn completed(mut self, last: Option<&Reply>) -> Self {
+        for (_, outcome, reply) in &mut self.outcomes {
+            match outcome {
+                Outcome::Expired if reply.is_none() => *reply = Some(last.cloned().unwrap_or_else(too_old)),
+                Outcome::Moved if self.attempted && reply.is_none() => *reply = last.cloned(),
+                _ => {}
+            }
+        }
+        if let Move::Tier { last_reply, .. } = &mut self.next
+            && last_reply.is_none()
+        {
+            *last_reply = last.cloned();
+        }
+        self
+    }
+}
+
+fn too_old() -> Reply {
+    Reply::new(451, Some(EnhancedCode(4, 4, 7)), "not delivered in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_model::{Tier, Timestamp, WaitReason};
+
+    use super::*;
+
+    fn reply(code: u16) -> Reply {
+        Reply::new(code, None, "as you say")
+    }
+
+    fn tier(last_reply: Option<Reply>) -> Move {
+        let until = Timestamp::from_millis(1);
+        Move::Tier { tier: Tier::M1, reason: WaitReason::Retry, until, attempt: 1, pending: vec![1], last_reply }
+    }
+
+    #[test]
+    fn who_has_expired_hears_what_was_said_last() {
+        let plan = Plan { attempted: false, outcomes: vec![(0, Outcome::Expired, None)], next: Move::Finished };
+        assert_eq!(plan.clone().completed(Some(&reply(452))).outcomes[0].2, Some(reply(452)));
+        assert_eq!(plan.completed(None).outcomes[0].2, Some(too_old()));
+    }
+
+    #[test]
+    fn what_goes_on_untried_keeps_its_last_reply() {
+        let plan = Plan { attempted: false, outcomes: vec![(1, Outcome::Moved, None)], next: tier(None) };
+        let completed = plan.completed(Some(&reply(452)));
+        assert_eq!((&completed.outcomes[0].2, &completed.next), (&None, &tier(Some(reply(452)))));
+    }
+
+    #[test]
+    fn what_was_said_now_stands() {
+        let outcomes = vec![(0, Outcome::Deferred, Some(reply(421))), (1, Outcome::Moved, None)];
+        let plan = Plan { attempted: true, outcomes, next: tier(Some(reply(421))) };
+        let completed = plan.completed(Some(&reply(452)));
+        assert_eq!(completed.next, tier(Some(reply(421))));
+        assert_eq!((&completed.outcomes[0].2, &completed.outcomes[1].2), (&Some(reply(421)), &Some(reply(452))));
+    }
 }

@@ -10,7 +10,7 @@ use super::{Conversation, Source, Ticket};
 /// What has an alarm.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Alarm {
-    /// An envelope: it may go, or is too old.
+    /// An envelope: it may go, or is too old. See [`Alarms::set_entry`].
     Entry(Ticket),
     /// A conversation: its permit wants renewing, or it has been idle for long.
     Conversation(Conversation),
@@ -27,6 +27,8 @@ pub(super) enum Alarm {
 pub(super) struct Alarms {
     times: HashMap<Alarm, Timestamp>,
     order: BTreeSet<(Timestamp, Alarm)>,
+    // Apart, because there are so many of them: the index itself remembers when each rings.
+    entries: BTreeSet<(Timestamp, Ticket)>,
 }
 
 impl Alarms {
@@ -47,15 +49,30 @@ impl Alarms {
         }
     }
 
+    /// Changes an envelope's alarm from `before` to `time`. One that has rung is gone, whatever `before` says.
+    pub(super) fn set_entry(&mut self, ticket: Ticket, before: Option<Timestamp>, time: Option<Timestamp>) {
+        if let Some(before) = before.filter(|_| before != time) {
+            self.entries.remove(&(before, ticket));
+        }
+        if let Some(time) = time {
+            self.entries.insert((time, ticket));
+        }
+    }
+
     /// The time of the next alarm.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        self.order.first().map(|(time, _)| *time)
+        let other = self.order.first().map(|(time, _)| *time);
+        self.entries.first().map(|(time, _)| *time).into_iter().chain(other).min()
     }
 
     /// Takes one alarm that is due.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<Alarm> {
         if self.next()? > now {
             return None;
+        }
+        if let Some((_, ticket)) = self.entries.first().copied().filter(|(time, _)| *time <= now) {
+            self.entries.pop_first();
+            return Some(Alarm::Entry(ticket));
         }
         let (_, alarm) = self.order.pop_first()?;
         self.times.remove(&alarm);

@@ -1,11 +1,12 @@
 //! An envelope arrives: it stands in line, waits for its time, or moves on at once because its exchange is closed, because
 //! there is no room, or because its turn is far off.
 
-use postrider_model::WaitReason;
+use postrider_model::{Timestamp, WaitReason};
 
 use super::bodies::Body;
 use super::index::{Held, Room, Stage};
 use super::jams::ShardJams;
+use super::kept::Kept;
 use super::lane::Lane;
 use super::{Action, Dispatcher, Entry, Ticket};
 use crate::retry;
@@ -28,8 +29,10 @@ impl Dispatcher {
         if let Some(lane) = self.lanes.lane_mut(lane) {
             lane.entries += 1;
         }
-        let body = if entry.body_held { Body::Held(entry.size_bytes) } else { Body::Absent };
         let stage = Stage::Waiting { until: self.now, reason: WaitReason::Queued };
+        let body_held = entry.body_held;
+        let entry = Kept::of(entry);
+        let body = if body_held { Body::Held(entry.size_bytes) } else { Body::Absent };
         let held = Held { entry, lane, stage, body, turn: self.now, second_chance: false };
         self.bodies.add(&held);
         self.index.insert(held);
@@ -45,13 +48,13 @@ impl Dispatcher {
         if entry.expiry <= now {
             return self.expire(ticket);
         }
-        if let Some(not_before) = entry.not_before.filter(|&not_before| not_before > now)
+        if let Some(not_before) = entry.not_before().filter(|&not_before| not_before > now)
             && self.wait_until(ticket, not_before)
         {
             return;
         }
         if !self.moved_on(ticket, room) {
-            match self.index.get(ticket).and_then(|held| held.entry.not_before).filter(|&time| time > now) {
+            match self.index.get(ticket).and_then(|held| held.entry.not_before()).filter(|&time| time > now) {
                 Some(until) => self.set_stage(ticket, Stage::Waiting { until, reason: WaitReason::NotBefore }),
                 None => self.stand_in_line(ticket),
             }
@@ -59,7 +62,7 @@ impl Dispatcher {
     }
 
     /// Moves an envelope that may not go yet to a tier, if it would wait for long. Whether it did.
-    fn wait_until(&mut self, ticket: Ticket, not_before: postrider_model::Timestamp) -> bool {
+    fn wait_until(&mut self, ticket: Ticket, not_before: Timestamp) -> bool {
         let (now, delays) = (self.now, self.config.tier_delays);
         let Some(held) = self.index.get(ticket) else { return false };
         if not_before <= now.after(self.config.index_wait) {
@@ -96,16 +99,19 @@ impl Dispatcher {
 
     /// Whether this one has its share of the index already and is to make room for others: because READY, where they may
     /// stand behind it, takes long to come through, or because nothing of its lane goes for now.
-    fn holds_up_others(&self, entry: &Entry, lane: &Lane, room: Room) -> bool {
-        let much = lane.entries > self.config.shard_capacity / 2;
+    fn holds_up_others(&self, entry: &Kept, lane: &Lane, room: Room) -> bool {
+        let much = lane.entries > self.index.capacity(&self.config) / 2;
         if lane.is_closed(self.now) && (much || room == Room::Crowded) {
             return true;
         }
         if !self.jams.of(entry.shard).is_some_and(ShardJams::is_long) {
             return false;
         }
+        if self.index.is_crowded_by(entry.shard, &entry.tenant, &self.config) {
+            return true;
+        }
         let soon = lane.pace.per_minute(self.now).unwrap_or(0) / (60 / SOON_SECS);
-        let most = usize::try_from(soon).unwrap_or(usize::MAX).max(self.config.shard_capacity / 100);
+        let most = usize::try_from(soon).unwrap_or(usize::MAX).max(self.index.capacity(&self.config) / 100);
         much || self.index.crowd(entry.shard, &entry.site, &entry.tenant) > most.min(self.config.tenant_site_capacity)
     }
 }

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use postrider_model::{EnhancedCode, Move, Outcome, Reply, Tier, Timestamp, WaitReason};
+use postrider_model::{Move, Outcome, Reply, Tier, Timestamp, WaitReason};
 
 use super::index::Stage;
-use super::{AttemptResult, Conversation, Dispatcher, Entry, Failure, Plan, Ticket};
+use super::kept::Kept;
+use super::{AttemptResult, Conversation, Dispatcher, Failure, Plan, Ticket};
 use crate::reply_class;
 use crate::retry::{self, Dice};
 
@@ -93,8 +94,7 @@ impl Dispatcher {
     pub(super) fn expire(&mut self, ticket: Ticket) {
         let now = self.now;
         let Some(held) = self.index.get(ticket) else { return };
-        let reply = Some(held.entry.last_reply.clone().unwrap_or_else(too_old));
-        let outcomes = held.entry.pending.iter().map(|&index| (index, Outcome::Expired, reply.clone())).collect();
+        let outcomes = held.entry.pending.iter().map(|&index| (index, Outcome::Expired, None)).collect();
         let plan = Plan { attempted: false, outcomes, next: Move::Finished };
         self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight });
     }
@@ -127,14 +127,10 @@ fn was_not_sent(result: &AttemptResult) -> bool {
     matches!(result, AttemptResult::Lost { after_end_of_data: false, .. })
 }
 
-fn too_old() -> Reply {
-    Reply::new(451, Some(EnhancedCode(4, 4, 7)), "not delivered in time")
-}
-
 /// The outcomes and the next move. Recipients without a result were not tried (the path's limit is smaller than the part):
 /// they go on. If no tier ends before the expiry there is no further turn, and who was deferred has expired.
 fn plan(
-    entry: &Entry,
+    entry: &Kept,
     results: &BTreeMap<u32, (Outcome, Reply)>,
     now: Timestamp,
     next_tier: impl FnOnce(&mut Dice, u32, bool) -> Option<(Tier, Timestamp)>,
@@ -157,14 +153,13 @@ fn plan(
         .map(|index| match results.get(index) {
             Some((Outcome::Deferred, reply)) => (*index, remains(Outcome::Deferred), Some(reply.clone())),
             Some((outcome, reply)) => (*index, *outcome, Some(reply.clone())),
-            None => (*index, remains(Outcome::Moved), entry.last_reply.clone()),
+            None => (*index, remains(Outcome::Moved), None),
         })
         .collect();
     let next = match next {
         None => Move::Finished,
         Some((tier, until)) => {
             let reason = if deferred.is_some() { WaitReason::Retry } else { WaitReason::RateLimit };
-            let last_reply = last_reply.or_else(|| entry.last_reply.clone());
             Move::Tier { tier, reason, until, attempt, pending, last_reply }
         }
     };

@@ -20,7 +20,7 @@ pub(super) enum Body {
     /// Being read.
     Reading,
     /// So many bytes in memory.
-    Held(u64),
+    Held(u32),
 }
 
 /// Bytes of bodies, and what may be dropped.
@@ -46,7 +46,7 @@ impl Bodies {
     /// An envelope comes into the index; it is loosened or pinned afterwards.
     pub(super) fn add(&mut self, held: &Held) {
         match held.body {
-            Body::Held(bytes) => self.held[held.entry.class] += bytes,
+            Body::Held(bytes) => self.held[held.entry.class] += u64::from(bytes),
             Body::Absent | Body::Queued | Body::Reading => self.absent += 1,
         }
     }
@@ -56,8 +56,8 @@ impl Bodies {
         let class = held.entry.class;
         self.pin(held);
         match held.body {
-            Body::Held(bytes) => self.held[class] -= bytes,
-            Body::Reading => self.reading[class] -= held.entry.size_bytes,
+            Body::Held(bytes) => self.held[class] -= u64::from(bytes),
+            Body::Reading => self.reading[class] -= held.entry.size_bytes(),
             Body::Absent => self.absent -= 1,
             Body::Queued => {}
         }
@@ -68,7 +68,7 @@ impl Bodies {
         if let Body::Held(bytes) = held.body
             && self.loose[held.entry.class].insert((held.turn, held.entry.ticket))
         {
-            self.loose_bytes[held.entry.class] += bytes;
+            self.loose_bytes[held.entry.class] += u64::from(bytes);
         }
     }
 
@@ -77,7 +77,7 @@ impl Bodies {
         if let Body::Held(bytes) = held.body
             && self.loose[held.entry.class].remove(&(held.turn, held.entry.ticket))
         {
-            self.loose_bytes[held.entry.class] -= bytes;
+            self.loose_bytes[held.entry.class] -= u64::from(bytes);
         }
     }
 
@@ -143,7 +143,7 @@ impl Dispatcher {
     /// A conversation waits for this body.
     pub(super) fn need_body(&mut self, ticket: Ticket) {
         let Some(held) = self.index.get_mut(ticket) else { return };
-        let (class, bytes) = (held.entry.class, held.entry.size_bytes);
+        let (class, bytes) = (held.entry.class, held.entry.size_bytes());
         match held.body {
             Body::Held(_) | Body::Reading | Body::Queued => {}
             Body::Absent if self.bodies.can_make_room(class, bytes) => self.read_body(ticket),
@@ -173,7 +173,7 @@ impl Dispatcher {
     /// Reads one body ahead.
     pub(super) fn read_ahead_of(&mut self, ticket: Ticket) {
         let Some(held) = self.index.get(ticket) else { return };
-        if held.body == Body::Absent && self.bodies.has_room(held.entry.class, held.entry.size_bytes) {
+        if held.body == Body::Absent && self.bodies.has_room(held.entry.class, held.entry.size_bytes()) {
             self.read_body(ticket);
         }
     }
@@ -184,7 +184,7 @@ impl Dispatcher {
             self.bodies.absent -= 1;
         }
         held.body = Body::Reading;
-        self.bodies.reading[held.entry.class] += held.entry.size_bytes;
+        self.bodies.reading[held.entry.class] += held.entry.size_bytes();
         self.actions.push_back(Action::ReadBody(ticket));
         self.keep_within_budget();
     }
@@ -196,8 +196,9 @@ impl Dispatcher {
             return;
         }
         let class = held.entry.class;
-        self.bodies.reading[class] -= held.entry.size_bytes;
-        self.bodies.held[class] += bytes;
+        self.bodies.reading[class] -= held.entry.size_bytes();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.bodies.held[class] += u64::from(bytes);
         held.body = Body::Held(bytes);
         match held.stage {
             Stage::Bound(conversation) => self.resume(conversation, ticket),
@@ -213,7 +214,7 @@ impl Dispatcher {
             let Some(held) = self.index.get_mut(ticket) else { return };
             self.bodies.pin(held);
             if let Body::Held(bytes) = held.body {
-                self.bodies.held[held.entry.class] -= bytes;
+                self.bodies.held[held.entry.class] -= u64::from(bytes);
             }
             held.body = Body::Absent;
             self.bodies.absent += 1;
@@ -232,7 +233,7 @@ impl Dispatcher {
                         held.body = Body::Absent;
                         self.bodies.absent += 1;
                     }
-                    Some(held) if self.bodies.can_make_room(class, held.entry.size_bytes) => self.read_body(ticket),
+                    Some(held) if self.bodies.can_make_room(class, held.entry.size_bytes()) => self.read_body(ticket),
                     Some(_) => break,
                 }
                 self.bodies.queue[class].pop_front();

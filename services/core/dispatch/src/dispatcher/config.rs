@@ -11,6 +11,9 @@ pub struct DispatcherConfig {
     pub tier_delays: TierDelays,
     /// What would wait longer than this moves to a tier. Not longer than the shortest tier, or it serves no purpose.
     pub index_wait: Duration,
+    /// Envelopes in the index of the whole process, divided over the shards it owns: about half a kilobyte each. 100 of each
+    /// shard have room in any case.
+    pub index_capacity: usize,
     /// Envelopes of one shard in the index: what its consumer may have unacked (20,000), less some headroom.
     pub shard_capacity: usize,
     /// Envelopes of one tenant at one site in one shard, unless they are seen to drain soon, or it is too early to see.
@@ -46,6 +49,7 @@ impl Default for DispatcherConfig {
         Self {
             tier_delays: TierDelays::default(),
             index_wait: Duration::from_secs(60),
+            index_capacity: 400_000,
             shard_capacity: 19_000,
             tenant_site_capacity: 9_500,
             body_bytes: 512 << 20,

@@ -70,7 +70,7 @@ impl Dispatcher {
 
     /// More than half of the room for what comes back is taken.
     fn is_busy(&self, shard: ShardId) -> bool {
-        let half = u64::try_from(self.config.shard_capacity / 2).unwrap_or(u64::MAX);
+        let half = u64::try_from(self.index.capacity(&self.config) / 2).unwrap_or(u64::MAX);
         let pending = self.jams.of(shard).map_or(0, ShardJams::pending);
         pending + self.returned(shard) > half
     }
@@ -130,7 +130,8 @@ impl Dispatcher {
 
     /// Answers a promoter: how much of each line may come.
     pub fn credit(&mut self, shard: ShardId, lines: &[CreditLine], now: Timestamp) -> Vec<Credit> {
-        let room = u64::try_from(self.config.shard_capacity - self.config.shard_capacity / 4).unwrap_or(u64::MAX);
+        let capacity = self.index.capacity(&self.config);
+        let room = u64::try_from(capacity - capacity / 4).unwrap_or(u64::MAX);
         let known = self.jams.of(shard);
         let on_the_way = known.map_or(0, |known| known.pending() + known.outstanding(now));
         let mut left = room.saturating_sub(self.returned(shard) + on_the_way);

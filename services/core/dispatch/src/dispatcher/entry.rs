@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use postrider_model::{Class, EnvelopeId, Reply, ShardId, SiteName, TenantId, Timestamp};
+use postrider_model::{Class, EnvelopeId, ShardId, SiteName, TenantId, Timestamp};
 
 use crate::limits::{Path, Source};
 
@@ -88,8 +88,6 @@ pub struct Entry {
     pub expiry: Timestamp,
     /// Conversations so far.
     pub attempt: u32,
-    /// What the last conversation ended with.
-    pub last_reply: Option<Reply>,
 }
 
 impl Entry {

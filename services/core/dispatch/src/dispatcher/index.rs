@@ -1,10 +1,11 @@
 //! The index: every envelope that is held, by ticket, by id and by shard, and how far along it is. Only keeps and counts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use postrider_model::{EnvelopeId, MessageId, ShardId, SiteName, TenantId, Timestamp, WaitReason};
+use postrider_model::{EnvelopeId, MessageId, PartNumber, ShardId, SiteName, TenantId, Timestamp, WaitReason};
 
 use super::bodies::Body;
+use super::kept::Kept;
 use super::lane::LaneId;
 use super::queue::Place;
 use super::{Conversation, DispatcherConfig, Entry, Ticket};
@@ -12,7 +13,7 @@ use super::{Conversation, DispatcherConfig, Entry, Ticket};
 /// An envelope in the index.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) entry: Entry,
+    pub(super) entry: Kept,
     pub(super) lane: LaneId,
     pub(super) stage: Stage,
     pub(super) body: Body,
@@ -20,6 +21,17 @@ pub(super) struct Held {
     pub(super) turn: Timestamp,
     /// It was on a connection that turned out to be dead, and was put back: that happens once only.
     pub(super) second_chance: bool,
+}
+
+impl Held {
+    /// When it has to be looked at again: it may go, or is too old.
+    pub(super) fn wake(&self) -> Option<Timestamp> {
+        match self.stage {
+            Stage::Waiting { until, .. } => Some(until.min(self.entry.expiry)),
+            Stage::Ready(_) | Stage::Bound(_) => Some(self.entry.expiry),
+            Stage::InFlight(_) | Stage::Settling { .. } => None,
+        }
+    }
 }
 
 /// How far along an envelope is.
@@ -57,19 +69,43 @@ struct Shard {
     /// Those among them that are not newcomers.
     returned: usize,
     crowds: HashMap<(SiteName, TenantId), usize>,
+    tenants: HashMap<TenantId, usize>,
 }
 
 /// All envelopes that are held.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    entries: HashMap<Ticket, Held>,
-    ids: BTreeMap<EnvelopeId, Ticket>,
+    entries: HashMap<Ticket, Box<Held>>,
+    ids: BTreeSet<Trace>,
     shards: HashMap<ShardId, Shard>,
 }
 
-fn is_newcomer(entry: &Entry) -> bool {
-    entry.id.hop == 0
+/// A short form of an envelope's id with its ticket, in the order of messages and their parts. Two ids may have one form: the
+/// entry tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Trace {
+    message: u32,
+    part: PartNumber,
+    ticket: Ticket,
 }
+
+impl Trace {
+    fn new(id: &EnvelopeId, ticket: Ticket) -> Self {
+        Self { message: short(id.message), part: id.part, ticket }
+    }
+}
+
+/// The last four bytes of a message's id, which are random.
+fn short(message: MessageId) -> u32 {
+    let [.., a, b, c, d] = *message.as_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// Room that a shard has, however many there are.
+const LEAST: usize = 100;
+
+const FIRST: Ticket = Ticket(0);
+const LAST: Ticket = Ticket(u64::MAX);
 
 impl Index {
     pub(super) fn take_shard(&mut self, shard: ShardId) {
@@ -89,38 +125,56 @@ impl Index {
     }
 
     pub(super) fn get(&self, ticket: Ticket) -> Option<&Held> {
-        self.entries.get(&ticket)
+        self.entries.get(&ticket).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Held> {
-        self.entries.get_mut(&ticket)
+        self.entries.get_mut(&ticket).map(Box::as_mut)
     }
 
     /// Whether this stay of this part is held, under whatever ticket, or the ticket is.
     pub(super) fn holds(&self, entry: &Entry) -> bool {
-        self.ids.contains_key(&entry.id) || self.entries.contains_key(&entry.ticket)
+        self.ticket_of(&entry.id).is_some() || self.entries.contains_key(&entry.ticket)
     }
 
-    pub(super) fn insert(&mut self, held: Held) {
-        let entry = &held.entry;
+    /// The ticket of this stay of this part, if it is held.
+    pub(super) fn ticket_of(&self, id: &EnvelopeId) -> Option<Ticket> {
+        let mut traces = self.ids.range(Trace::new(id, FIRST)..=Trace::new(id, LAST));
+        traces.find(|trace| self.get(trace.ticket).is_some_and(|held| held.entry.id == *id)).map(|trace| trace.ticket)
+    }
+
+    pub(super) fn insert(&mut self, mut held: Held) {
+        let entry = &mut held.entry;
         if let Some(shard) = self.shards.get_mut(&entry.shard) {
             shard.tickets.insert(entry.ticket);
-            shard.returned += usize::from(!is_newcomer(entry));
-            *shard.crowds.entry((entry.site.clone(), entry.tenant.clone())).or_default() += 1;
+            shard.returned += usize::from(entry.id.hop > 0);
+            let crowd = (entry.site.clone(), entry.tenant.clone());
+            // Names are kept once for all of a crowd.
+            if let Some(((site, tenant), _)) = shard.crowds.get_key_value(&crowd) {
+                (entry.site, entry.tenant) = (site.clone(), tenant.clone());
+            }
+            *shard.crowds.entry(crowd).or_default() += 1;
+            *shard.tenants.entry(entry.tenant.clone()).or_default() += 1;
         }
-        self.ids.insert(entry.id, entry.ticket);
-        self.entries.insert(entry.ticket, held);
+        self.ids.insert(Trace::new(&entry.id, entry.ticket));
+        self.entries.insert(entry.ticket, Box::new(held));
     }
 
-    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Held> {
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Box<Held>> {
         let held = self.entries.remove(&ticket)?;
         let entry = &held.entry;
-        self.ids.remove(&entry.id);
+        self.ids.remove(&Trace::new(&entry.id, ticket));
         if let Some(shard) = self.shards.get_mut(&entry.shard)
             && shard.tickets.remove(&ticket)
         {
-            shard.returned -= usize::from(!is_newcomer(entry));
+            shard.returned -= usize::from(entry.id.hop > 0);
             let crowd = (entry.site.clone(), entry.tenant.clone());
+            if let Some(count) = shard.tenants.get_mut(&entry.tenant) {
+                *count -= 1;
+                if *count == 0 {
+                    shard.tenants.remove(&entry.tenant);
+                }
+            }
             if let Some(count) = shard.crowds.get_mut(&crowd) {
                 *count -= 1;
                 if *count == 0 {
@@ -139,22 +193,40 @@ impl Index {
     /// Envelopes of a shard that still fit.
     pub(super) fn room(&self, shard: ShardId, config: &DispatcherConfig) -> usize {
         match self.shards.get(&shard) {
-            Some(shard) if !shard.releasing => config.shard_capacity.saturating_sub(shard.tickets.len()),
+            Some(shard) if !shard.releasing => self.capacity(config).saturating_sub(shard.tickets.len()),
             _ => 0,
         }
+    }
+
+    /// Envelopes that each shard may have here.
+    pub(super) fn capacity(&self, config: &DispatcherConfig) -> usize {
+        config.shard_capacity.min((config.index_capacity / self.shards.len().max(1)).max(LEAST))
+    }
+
+    /// Envelopes of all shards.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether a tenant has more than three times as much of a shard's room as is left free: so one tenant takes no more than
+    /// three quarters, two no more than six sevenths, and there always is some left for another.
+    pub(super) fn is_crowded_by(&self, shard: ShardId, tenant: &TenantId, config: &DispatcherConfig) -> bool {
+        let Some(held) = self.shards.get(&shard) else { return false };
+        held.tenants.get(tenant).is_some_and(|&count| count > 3 * self.room(shard, config))
     }
 
     /// Whether there is room for this one: a quarter of it is kept for newcomers, and one tenant at one site has no more
     /// than its share.
     pub(super) fn room_for(&self, entry: &Entry, config: &DispatcherConfig) -> Room {
         let Some(shard) = self.shards.get(&entry.shard).filter(|shard| !shard.releasing) else { return Room::Closed };
-        if shard.tickets.len() >= config.shard_capacity {
+        let capacity = self.capacity(config);
+        if shard.tickets.len() >= capacity {
             return Room::Full;
         }
-        let kept_for_newcomers = config.shard_capacity / 4;
+        let kept_for_newcomers = capacity / 4;
         let crowd = shard.crowds.get(&(entry.site.clone(), entry.tenant.clone())).copied().unwrap_or(0);
-        let late = !is_newcomer(entry) && shard.returned >= config.shard_capacity - kept_for_newcomers;
-        if late || crowd >= config.tenant_site_capacity { Room::Crowded } else { Room::Free }
+        let late = entry.id.hop > 0 && shard.returned >= capacity - kept_for_newcomers;
+        if late || crowd >= config.tenant_site_capacity.min(capacity) { Room::Crowded } else { Room::Free }
     }
 
     /// Envelopes of a shard that are no newcomers.
@@ -170,13 +242,14 @@ impl Index {
 
     /// All envelopes, in no order.
     pub(super) fn all(&self) -> impl Iterator<Item = &Held> {
-        self.entries.values()
+        self.entries.values().map(Box::as_ref)
     }
 
     /// The envelopes of a message, by part.
     pub(super) fn of_message(&self, message: MessageId) -> impl Iterator<Item = &Held> {
-        let first = EnvelopeId { message, part: 0, hop: 0 };
-        let last = EnvelopeId { message, part: u32::MAX, hop: u32::MAX };
-        self.ids.range(first..=last).filter_map(|(_, ticket)| self.entries.get(ticket))
+        let first = Trace { message: short(message), part: PartNumber::MIN, ticket: FIRST };
+        let last = Trace { message: short(message), part: PartNumber::MAX, ticket: LAST };
+        let held = self.ids.range(first..=last).filter_map(|trace| self.get(trace.ticket));
+        held.filter(move |held| held.entry.id.message == message)
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use postrider_model::{Class, SiteName, TenantId, TenantWeight, Timestamp, WaitReason};
 
 use super::conversation::{Talk, TalkStage};
+use super::kept::Kept;
 use super::pace::Pace;
 use super::per_class::PerClass;
 use super::queue::FairQueue;
@@ -87,7 +88,7 @@ impl Lane {
     }
 
     /// What is ready before a newcomer, if tenants get equal shares.
-    pub(super) fn before(&self, entry: &Entry) -> u64 {
+    pub(super) fn before(&self, entry: &Kept) -> u64 {
         let own = self.queues[entry.class].cost_before(&entry.tenant);
         match entry.class {
             Class::Transactional => own,

@@ -86,19 +86,15 @@ impl Dispatcher {
     pub(super) fn set_stage(&mut self, ticket: Ticket, stage: Stage) {
         let Some(held) = self.index.get_mut(ticket) else { return };
         self.bodies.pin(held);
+        let before = held.wake();
         held.stage = stage;
+        self.alarms.set_entry(ticket, before, held.wake());
         match stage {
             Stage::Waiting { until, .. } => {
                 held.turn = until;
-                let wake = until.min(held.entry.expiry);
                 self.bodies.loosen(held);
-                self.alarms.set(Alarm::Entry(ticket), Some(wake));
             }
-            Stage::Ready(_) => {
-                let wake = held.entry.expiry;
-                self.bodies.loosen(held);
-                self.alarms.set(Alarm::Entry(ticket), Some(wake));
-            }
+            Stage::Ready(_) => self.bodies.loosen(held),
             Stage::Bound(_) | Stage::InFlight(_) | Stage::Settling { .. } => {}
         }
     }
@@ -120,10 +116,10 @@ impl Dispatcher {
     }
 
     /// The envelope leaves the index.
-    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Held> {
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Box<Held>> {
         self.take_out(ticket);
         let held = self.index.remove(ticket)?;
-        self.alarms.set(Alarm::Entry(ticket), None);
+        self.alarms.set_entry(ticket, held.wake(), None);
         self.bodies.forget(&held);
         if matches!(held.stage, Stage::Settling { reason, .. } if reason != WaitReason::InFlight) {
             self.moves.under_way -= 1;

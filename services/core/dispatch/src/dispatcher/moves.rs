@@ -175,8 +175,8 @@ impl Dispatcher {
             reason,
             until,
             attempt: entry.attempt,
-            pending: entry.pending.clone(),
-            last_reply: entry.last_reply.clone(),
+            pending: entry.pending.to_vec(),
+            last_reply: None,
         };
         let outcomes = entry.pending.iter().map(|&index| (index, Outcome::Moved, None)).collect();
         self.moves.under_way += 1;

@@ -4,8 +4,9 @@
 use postrider_model::{Class, Move, Outcome, Tier, Timestamp, WaitReason};
 
 use super::index::Stage;
+use super::kept::Kept;
 use super::lane::LaneId;
-use super::{Dispatcher, Entry, Plan, Ticket};
+use super::{Dispatcher, Plan, Ticket};
 use crate::retry;
 use crate::rules::Order;
 
@@ -57,7 +58,7 @@ impl Dispatcher {
     }
 
     /// The plan for those that are not in `ended`: they wait in this tier, or the longest that ends before their expiry.
-    fn rest(&self, entry: &Entry, ended: &[u32], tier: Tier, reason: WaitReason) -> Plan {
+    fn rest(&self, entry: &Kept, ended: &[u32], tier: Tier, reason: WaitReason) -> Plan {
         let (now, delays) = (self.now, &self.config.tier_delays);
         let pending: Vec<u32> = entry.pending.iter().copied().filter(|index| !ended.contains(index)).collect();
         let tier = match pending.is_empty() {
@@ -65,14 +66,14 @@ impl Dispatcher {
             false => retry::tier_nearest(now.after(delays.of(tier)), tier, now, entry.expiry, delays),
         };
         let outcome = if tier.is_some() { Outcome::Moved } else { Outcome::Expired };
-        let outcomes = entry.pending.iter().map(|&index| (index, outcome, entry.last_reply.clone())).collect();
+        let outcomes = entry.pending.iter().map(|&index| (index, outcome, None)).collect();
         let next = tier.map_or(Move::Finished, |tier| Move::Tier {
             tier,
             reason,
             until: now.after(delays.of(tier)),
             attempt: entry.attempt,
             pending,
-            last_reply: entry.last_reply.clone(),
+            last_reply: None,
         });
         Plan { attempted: false, outcomes, next }
     }

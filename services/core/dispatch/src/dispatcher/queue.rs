@@ -1,7 +1,7 @@
 //! A queue that several tenants share fairly: deficit round robin (Shreedhar and Varghese 1995) over first-in-first-out
 //! queues, counted in recipients. Any ticket can be taken out of the middle. It knows nothing of paths or time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use postrider_model::{TenantId, TenantWeight};
 
@@ -24,13 +24,70 @@ pub(super) struct FairQueue {
 
 #[derive(Debug, Default)]
 struct TenantQueue {
-    tickets: BTreeMap<Place, (Ticket, u32)>,
+    tickets: Row,
     cost: u64,
     /// What may still be sent in this turn.
     deficit: u64,
     /// Whether it is its turn and the turn's quantum has been given.
     on_turn: bool,
     weight: TenantWeight,
+}
+
+/// Tickets with their costs, side by side in the order of their places. One that is taken out of the middle leaves a gap, and
+/// there is none at either end.
+#[derive(Debug, Default)]
+struct Row {
+    tickets: VecDeque<(Ticket, u32)>,
+    first: Place,
+}
+
+/// No ticket: dispatchers count from 0.
+const GAP: (Ticket, u32) = (Ticket(u64::MAX), 0);
+
+impl Row {
+    fn is_empty(&self) -> bool {
+        self.tickets.is_empty()
+    }
+
+    fn first(&self) -> Option<(Place, (Ticket, u32))> {
+        self.tickets.front().map(|&ticket| (self.first, ticket))
+    }
+
+    fn last(&self) -> Option<(Ticket, u32)> {
+        self.tickets.back().copied()
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = (Ticket, u32)> {
+        self.tickets.iter().copied().filter(|&ticket| ticket != GAP)
+    }
+
+    fn push_back(&mut self, ticket: (Ticket, u32)) -> Place {
+        self.tickets.push_back(ticket);
+        self.first + Place::try_from(self.tickets.len()).unwrap_or(Place::MAX) - 1
+    }
+
+    fn push_front(&mut self, ticket: (Ticket, u32)) -> Place {
+        self.tickets.push_front(ticket);
+        self.first -= 1;
+        self.first
+    }
+
+    fn remove(&mut self, place: Place) -> Option<(Ticket, u32)> {
+        let at = self.tickets.get_mut(usize::try_from(place - self.first).ok()?)?;
+        let taken = std::mem::replace(at, GAP);
+        while self.tickets.back() == Some(&GAP) {
+            self.tickets.pop_back();
+        }
+        while self.tickets.front() == Some(&GAP) {
+            self.tickets.pop_front();
+            self.first += 1;
+        }
+        // A burst that is over gives its room back.
+        if self.tickets.len() < self.tickets.capacity() / 4 {
+            self.tickets.shrink_to(self.tickets.capacity() / 2);
+        }
+        (taken != GAP).then_some(taken)
+    }
 }
 
 impl FairQueue {
@@ -53,25 +110,24 @@ impl FairQueue {
 
     /// Puts a ticket behind its tenant's others.
     pub(super) fn push_back(&mut self, tenant: &TenantId, weight: TenantWeight, ticket: Ticket, cost: u32) -> Place {
-        let queue = self.queue(tenant, weight);
-        let place = queue.tickets.last_key_value().map_or(0, |(place, _)| place + 1);
-        self.insert(tenant, place, ticket, cost);
+        let place = self.queue(tenant, weight).tickets.push_back((ticket, cost));
+        self.inserted(tenant, cost);
         place
     }
 
     /// Puts a ticket that was taken back before its tenant's others, and gives back what its turn cost.
     pub(super) fn put_back(&mut self, tenant: &TenantId, weight: TenantWeight, ticket: Ticket, cost: u32) -> Place {
         let queue = self.queue(tenant, weight);
-        let place = queue.tickets.first_key_value().map_or(0, |(place, _)| place - 1);
         queue.deficit += u64::from(cost);
-        self.insert(tenant, place, ticket, cost);
+        let place = queue.tickets.push_front((ticket, cost));
+        self.inserted(tenant, cost);
         place
     }
 
     /// Takes a ticket out of the middle.
     pub(super) fn remove(&mut self, tenant: &TenantId, place: Place) {
         let Some(queue) = self.tenants.get_mut(tenant) else { return };
-        let Some((_, cost)) = queue.tickets.remove(&place) else { return };
+        let Some((_, cost)) = queue.tickets.remove(place) else { return };
         let before = queue.cost;
         queue.cost -= u64::from(cost);
         let after = queue.cost;
@@ -88,7 +144,7 @@ impl FairQueue {
                 self.ring.pop_front();
                 continue;
             };
-            let Some((_, &(ticket, cost))) = queue.tickets.first_key_value() else {
+            let Some((_, (ticket, cost))) = queue.tickets.first() else {
                 self.tenants.remove(tenant);
                 self.ring.pop_front();
                 continue;
@@ -111,7 +167,7 @@ impl FairQueue {
         let tenant = self.ring.front()?.clone();
         let queue = self.tenants.get_mut(&tenant)?;
         queue.deficit -= u64::from(cost);
-        let place = *queue.tickets.first_key_value()?.0;
+        let (place, _) = queue.tickets.first()?;
         self.remove(&tenant, place);
         Some(ticket)
     }
@@ -119,7 +175,7 @@ impl FairQueue {
     /// The ticket furthest from its turn: the last of the tenant with the most.
     pub(super) fn last(&self) -> Option<Ticket> {
         let (_, tenant) = self.by_cost.last()?;
-        self.tenants.get(tenant)?.tickets.last_key_value().map(|(_, &(ticket, _))| ticket)
+        self.tenants.get(tenant)?.tickets.last().map(|(ticket, _)| ticket)
     }
 
     /// The next few tickets, about in the order of their turns.
@@ -127,9 +183,7 @@ impl FairQueue {
         let mut found = Vec::new();
         for tenant in self.ring.iter().take(most) {
             let Some(queue) = self.tenants.get(tenant) else { continue };
-            for (ticket, _) in queue.tickets.values().take(most - found.len()) {
-                found.push(*ticket);
-            }
+            found.extend(queue.tickets.in_order().take(most - found.len()).map(|(ticket, _)| ticket));
             if found.len() >= most {
                 break;
             }
@@ -156,10 +210,9 @@ impl FairQueue {
         queue
     }
 
-    fn insert(&mut self, tenant: &TenantId, place: Place, ticket: Ticket, cost: u32) {
+    fn inserted(&mut self, tenant: &TenantId, cost: u32) {
         let Some(queue) = self.tenants.get_mut(tenant) else { return };
         let before = queue.cost;
-        queue.tickets.insert(place, (ticket, cost));
         queue.cost += u64::from(cost);
         let after = queue.cost;
         self.recount(tenant, before, after);

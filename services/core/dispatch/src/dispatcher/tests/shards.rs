@@ -1,9 +1,10 @@
 //! Shards that come and go.
 
-use postrider_model::{Class, Outcome};
+use postrider_model::{Class, Outcome, ShardId};
 
 use super::world::{BULK, World, reply};
-use crate::dispatcher::{Action, AttemptResult, Fact};
+use crate::dispatcher::{Action, AttemptResult, DispatcherConfig, Fact};
+use crate::limits::Shaping;
 
 #[test]
 fn a_released_shard_gives_back_what_has_not_begun_and_finishes_the_rest() {
@@ -56,4 +57,21 @@ fn the_same_stay_of_a_part_is_held_once() {
     world.arrive(first);
     let second = world.arrive(second);
     assert!(world.mails[&second].handed_back);
+}
+
+#[test]
+fn a_process_that_inherits_all_shards_divides_its_room() {
+    let config = DispatcherConfig { index_capacity: 1_000, ..DispatcherConfig::default() };
+    let mut world = World::new(config, Shaping::default());
+    assert_eq!(world.dispatcher.room(BULK), 500);
+    for index in 1..4 {
+        world.fact(Fact::ShardTaken(ShardId { class: Class::Bulk, index }));
+    }
+    assert_eq!(world.dispatcher.room(BULK), 200);
+    for index in 4..40 {
+        world.fact(Fact::ShardTaken(ShardId { class: Class::Bulk, index }));
+    }
+    assert_eq!(world.dispatcher.room(BULK), 100);
+    world.forget_shard(ShardId { class: Class::Bulk, index: 7 });
+    assert_eq!(world.dispatcher.room(BULK), 100);
 }

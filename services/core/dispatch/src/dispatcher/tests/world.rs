@@ -111,7 +111,6 @@ impl World {
             not_before: None,
             expiry: self.now.after(Duration::from_secs(4 * 86_400)),
             attempt: 0,
-            last_reply: None,
         }
     }
 
