@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Here, PAUSE};
 use crate::jetstream::Token;
-use crate::judge::Work;
+use crate::judge::{ACK, Work};
 use crate::nats::Packet;
 
 /// Records in one flush.
@@ -140,7 +140,11 @@ impl Settlements {
     async fn perform(&self, settle: &Settle, step: SettleStep, token: &Token, packet: &mut Packet) -> bool {
         let spool = &self.here.spool;
         if step != SettleStep::Record {
-            self.here.judge.acts(self.here.life, self.shard, self.epoch, "a step of a settle");
+            let what = match step {
+                SettleStep::AckOld | SettleStep::DeleteBody => ACK,
+                _ => "a step of a settle",
+            };
+            self.here.judge.acts(self.here.life, self.shard, self.epoch, what);
         }
         let moved = |packet: &Packet| {
             moved_state(&packet.envelope.state, settle.next_move()).map(|state| packet.with_state(state))
