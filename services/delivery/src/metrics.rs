@@ -40,6 +40,14 @@ pub struct Metrics {
     pub body_bytes: IntGauge,
     /// Bytes of the index without bodies, estimated.
     pub index_bytes: IntGauge,
+    /// How many bytes of bodies may be held in memory.
+    pub body_bytes_limit: IntGauge,
+    /// Envelopes in the index, of whatever class and state.
+    pub index_entries: IntGauge,
+    /// How many envelopes the index takes, with the shards that are owned now.
+    pub index_entries_limit: IntGauge,
+    /// What they would take in bytes, estimated.
+    pub index_bytes_limit: IntGauge,
 }
 
 const SECONDS: [f64; 16] =
@@ -121,6 +129,19 @@ impl Metrics {
             index_bytes: gauge(
                 "postrider_index_bytes",
                 "Bytes of the index without bodies, at 512 for each envelope.",
+            )?,
+            body_bytes_limit: gauge(
+                "postrider_body_bytes_limit",
+                "Bytes of message bodies that may be held in memory.",
+            )?,
+            index_entries: gauge("postrider_index_entries", "Envelopes in the index of this process.")?,
+            index_entries_limit: gauge(
+                "postrider_index_entries_limit",
+                "Envelopes that the index of this process takes, with the shards that it owns now.",
+            )?,
+            index_bytes_limit: gauge(
+                "postrider_index_bytes_limit",
+                "Bytes of the index without bodies at its limit, at 512 for each envelope.",
             )?,
             publish,
         })

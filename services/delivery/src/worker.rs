@@ -386,13 +386,23 @@ impl Worker {
         }
     }
 
+    fn show_memory(&self) {
+        let (metrics, dispatcher) = (&self.tools.metrics, &self.dispatcher);
+        let held = i64::try_from(dispatcher.all_held()).unwrap_or(i64::MAX);
+        let capacity = i64::try_from(dispatcher.capacity()).unwrap_or(i64::MAX);
+        metrics.index_entries.set(held);
+        metrics.index_entries_limit.set(capacity);
+        metrics.index_bytes.set(held.saturating_mul(ENVELOPE_BYTES));
+        metrics.index_bytes_limit.set(capacity.saturating_mul(ENVELOPE_BYTES));
+        metrics.body_bytes.set(i64::try_from(dispatcher.body_bytes()).unwrap_or(i64::MAX));
+        metrics.body_bytes_limit.set(i64::try_from(dispatcher.body_budget()).unwrap_or(i64::MAX));
+    }
+
     fn act(&mut self) {
         while let Some(action) = self.dispatcher.poll() {
             self.perform(action);
         }
-        let envelopes = i64::try_from(self.dispatcher.all_held()).unwrap_or(i64::MAX);
-        self.tools.metrics.index_bytes.set(envelopes.saturating_mul(ENVELOPE_BYTES));
-        self.tools.metrics.body_bytes.set(i64::try_from(self.dispatcher.body_bytes()).unwrap_or(i64::MAX));
+        self.show_memory();
         let mut drained = Vec::new();
         for (id, shard) in &mut self.shards {
             let arriving = shard.floor.arriving.load(Ordering::Relaxed);

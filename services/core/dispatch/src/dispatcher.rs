@@ -231,9 +231,19 @@ impl Dispatcher {
         self.bodies.all_taken()
     }
 
+    /// How many bytes of bodies there may be.
+    pub fn body_budget(&self) -> u64 {
+        self.config.body_bytes
+    }
+
     /// How many envelopes are held.
     pub fn all_held(&self) -> usize {
         self.index.len()
+    }
+
+    /// How many envelopes may be held, with the shards that are owned now.
+    pub fn capacity(&self) -> usize {
+        self.index.capacity_of_all(&self.config)
     }
 
     /// How many envelopes of a shard are held. A shard that is being released is done with when this is 0.

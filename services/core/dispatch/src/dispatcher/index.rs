@@ -203,6 +203,11 @@ impl Index {
         config.shard_capacity.min((config.index_capacity / self.shards.len().max(1)).max(LEAST))
     }
 
+    /// Envelopes that all shards may have here together.
+    pub(super) fn capacity_of_all(&self, config: &DispatcherConfig) -> usize {
+        self.shards.len().saturating_mul(self.capacity(config))
+    }
+
     /// Envelopes of all shards.
     pub(super) fn len(&self) -> usize {
         self.entries.len()

@@ -3,7 +3,7 @@
 use postrider_model::{Class, Outcome, ShardId};
 
 use super::world::{BULK, World, reply};
-use crate::dispatcher::{Action, AttemptResult, DispatcherConfig, Fact};
+use crate::dispatcher::{Action, AttemptResult, DispatcherConfig, Entry, Fact};
 use crate::limits::Shaping;
 
 #[test]
@@ -74,4 +74,38 @@ fn a_process_that_inherits_all_shards_divides_its_room() {
     assert_eq!(world.dispatcher.room(BULK), 100);
     world.forget_shard(ShardId { class: Class::Bulk, index: 7 });
     assert_eq!(world.dispatcher.room(BULK), 100);
+}
+
+#[test]
+fn a_process_that_inherits_all_shards_stays_within_its_bounds() {
+    const EACH: usize = 125;
+    const BUDGET: u64 = 50_000;
+    let config = DispatcherConfig { index_capacity: 80 * EACH, body_bytes: BUDGET, ..DispatcherConfig::default() };
+    let mut world = World::new(config, Shaping::default());
+    let shards: Vec<ShardId> = [(Class::Bulk, 64), (Class::Transactional, 16)]
+        .into_iter()
+        .flat_map(|(class, count)| (0..count).map(move |index| ShardId { class, index }))
+        .collect();
+    for &shard in &shards {
+        world.fact(Fact::ShardTaken(shard));
+    }
+    assert_eq!(world.dispatcher.capacity(), shards.len() * EACH);
+    // More waits in every shard than fits; each is pulled from as long as there is room. Nothing is carried out meanwhile.
+    for number in 0..EACH + 10 {
+        for &shard in &shards {
+            if world.dispatcher.room(shard) > 0 {
+                let (tenant, site) = (format!("tenant{}", number % 7), format!("s{}x{}", number % 11, shard.index));
+                let entry = world.entry(shard.class, &tenant, &site);
+                world.arrive(Entry { shard, ..entry });
+            }
+            assert!(world.dispatcher.all_held() <= world.dispatcher.capacity());
+            assert!(world.dispatcher.body_bytes() <= BUDGET, "{} bytes", world.dispatcher.body_bytes());
+        }
+    }
+    assert_eq!(world.dispatcher.all_held(), shards.len() * EACH, "every shard has filled up");
+    let held: usize = world.mails.values().filter(|mail| mail.body_held).count();
+    assert!(held > 30, "{held} of the bodies were kept");
+    world.perform_all();
+    assert!(world.mails.values().all(|mail| mail.plan.is_some()));
+    assert_eq!((world.dispatcher.all_held(), world.dispatcher.body_bytes()), (0, 0));
 }
