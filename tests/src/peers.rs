@@ -79,13 +79,21 @@ pub fn all_here(test: &str, peers: &[Peer]) -> Result<bool> {
     if obstacles.is_empty() {
         return Ok(true);
     }
-    let why = obstacles.join("; ");
-    writeln!(std::io::stderr(), "\nNOT RUN: {test}: {why} (tests/run installs it)\n")?;
+    not_run(test, &format!("{} (tests/run installs it)", obstacles.join("; ")))?;
+    Ok(false)
+}
+
+/// Says past the captured output that a test is not run, and notes it for `tests/run`.
+///
+/// # Errors
+/// If the note cannot be written.
+pub fn not_run(test: &str, why: &str) -> Result<()> {
+    writeln!(std::io::stderr(), "\nNOT RUN: {test}: {why}\n")?;
     if let Some(notes) = std::env::var_os("POSTRIDER_SKIPPED") {
         let mut notes = std::fs::File::options().append(true).create(true).open(notes)?;
         writeln!(notes, "{test}: {why}")?;
     }
-    Ok(false)
+    Ok(())
 }
 
 /// The Python that has the packages.

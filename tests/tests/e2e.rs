@@ -62,5 +62,7 @@ mod e2e {
 
     mod suspended;
 
+    mod chaos;
+
     mod durability;
 }

@@ -19,6 +19,7 @@ means, and judges by the receiver's ledger and the events. A seed that failed is
   --runs N       how many seeds (default: one of each kind; 1 with --seed alone)
   --kind KIND    only seeds of this kind; may be given again
   --table FILE   append a line for each run to this Markdown table
+  --commit NAME  what the table calls the commit (default: that of the repository)
   --keep FOLDER  copy logs and the ledger of runs that failed into FOLDER/<seed>
 ";
 
@@ -28,12 +29,14 @@ struct Arguments {
     kinds: Vec<Kind>,
     table: Option<PathBuf>,
     keep: Option<PathBuf>,
+    commit: Option<String>,
 }
 
 fn arguments() -> Result<Option<Arguments>> {
     let mut given = std::env::args().skip(1);
     let (mut seed, mut runs) = (None, None);
     let (mut kinds, mut table, mut keep) = (Vec::new(), None, None);
+    let mut commit = None;
     while let Some(flag) = given.next() {
         if matches!(flag.as_str(), "-h" | "--help") {
             return Ok(None);
@@ -44,13 +47,14 @@ fn arguments() -> Result<Option<Arguments>> {
             "--runs" => runs = Some(value.parse().context("--runs")?),
             "--kind" => kinds.push(value.parse()?),
             "--table" => table = Some(PathBuf::from(value)),
+            "--commit" => commit = Some(value),
             "--keep" => keep = Some(PathBuf::from(value)),
             _ => bail!("there is no {flag}; see --help"),
         }
     }
     let all = if kinds.is_empty() { Kind::ALL.len() } else { kinds.len() };
     let runs = runs.unwrap_or(if seed.is_some() { 1 } else { all });
-    Ok(Some(Arguments { seed: seed.unwrap_or(0), runs, kinds, table, keep }))
+    Ok(Some(Arguments { seed: seed.unwrap_or(0), runs, kinds, table, keep, commit }))
 }
 
 fn append(table: &PathBuf, row: &Row, commit: &str) -> Result<()> {
@@ -63,7 +67,7 @@ fn append(table: &PathBuf, row: &Row, commit: &str) -> Result<()> {
 
 #[expect(clippy::print_stdout, reason = "the table is what it is run for")]
 fn run(arguments: &Arguments) -> Result<bool> {
-    let commit = row::commit();
+    let commit = arguments.commit.clone().unwrap_or_else(row::commit);
     println!("{LINE}");
     let mut rows = Vec::new();
     let wanted = |seed: &u64| arguments.kinds.is_empty() || arguments.kinds.contains(&Kind::of(*seed));

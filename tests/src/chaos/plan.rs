@@ -101,7 +101,7 @@ impl Plan {
         let kind = Kind::of(seed);
         let mut dice = Dice::new(seed);
         let servers = if matches!(kind, Kind::NatsOneOfThree | Kind::NatsThreeOfThree) { 3 } else { 1 };
-        let layout = if servers == 3 || dice.chance(50) { "single" } else { "cluster" };
+        let layout = if servers == 3 || dice.chance(70) { "single" } else { "cluster" };
         let deliveries = if kind == Kind::TwoOwners { 2 } else { dice.count(1, 3) };
         let traffic = match kind {
             Kind::TwoOwners => FEW_SITES,
@@ -110,8 +110,9 @@ impl Plan {
             _ => *dice.pick(&TRAFFIC),
         };
         let rate = if kind == Kind::TwoOwners { 200 } else { *dice.pick(&[60, 120, 200]) };
-        let pace = (dice.count(3, 10), rate);
-        let messages = (dice.count(60, 250), dice.count(80, 250));
+        // Enough sessions that the rate comes about though every answer takes its time.
+        let pace = (dice.count(8, 20), rate);
+        let messages = (dice.count(40, 120), dice.count(60, 160));
         Self { seed, kind, servers, deliveries, layout, traffic, pace, messages, dice }
     }
 

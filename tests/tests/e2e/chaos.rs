@@ -1,0 +1,34 @@
+//! The short form of `tests/chaos`: a few seeds of different kinds. All of them are run by `tests/chaos --runs 208`.
+
+use anyhow::{Result, ensure};
+use postrider_tests::chaos::{self, kind::Kind, row::Verdict};
+use postrider_tests::processes::turn;
+
+use super::faults;
+
+fn seed(seed: u64, kind: Kind) -> Result<()> {
+    let _turn = turn();
+    assert_eq!(Kind::of(seed), kind);
+    let row = chaos::run(seed, None);
+    faults::say("chaos", &row.to_string());
+    if let Verdict::Skipped(why) = &row.verdict {
+        postrider_tests::peers::not_run(&format!("chaos seed {seed}"), why)?;
+    }
+    ensure!(!row.failed(), "tests/chaos --seed {seed} --runs 1: {}\n{}", row.what, row.verdict);
+    Ok(())
+}
+
+#[test]
+fn seed_16_any_process_dies() -> Result<()> {
+    seed(16, Kind::Kill)
+}
+
+#[test]
+fn seed_29_two_owners_are_forced() -> Result<()> {
+    seed(29, Kind::TwoOwners)
+}
+
+#[test]
+fn seed_47_records_of_the_next_version() -> Result<()> {
+    seed(47, Kind::NextVersion)
+}
