@@ -138,6 +138,18 @@ impl Servers {
         self.running[number].take().context("no nats-server")?.kill()
     }
 
+    /// Ends one as its supervisor does: SIGTERM, and SIGKILL if that takes too long.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn stop(&mut self, number: usize) -> Result<()> {
+        let mut process = self.running[number].take().context("no nats-server")?;
+        if process.stop().is_err() {
+            process.kill()?;
+        }
+        Ok(())
+    }
+
     /// Sends one a signal.
     ///
     /// # Errors

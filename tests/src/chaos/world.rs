@@ -31,6 +31,9 @@ const DELIVERY: &str = "conversations = 40\nidle_secs = 1\ndrain_secs = 5\nfirst
 /// How long after a fault a nats-server may say that it does not work, before it is started again as its probe would.
 const PROBE: Duration = Duration::from_secs(6);
 
+/// A shard that is lost so long after an outage, in milliseconds, is lost because of it.
+const RECENT: u64 = 15_000;
+
 /// A name server with the runtime that it lives in.
 pub struct NameServer {
     /// The server.
@@ -134,12 +137,17 @@ impl World {
     fn judge(&mut self, plan: &Plan, sent: &Sent, row: &mut Row) -> Result<()> {
         for name in self.cluster.delivery_names() {
             // Without a shard lost, settles go on after any outage.
-            if faults::logged(&self.cluster, &name, "shard lost") > 0 {
-                let source = self.cluster.source_of(&name);
-                let cut = self.outages.iter().map(|outage| Doubt::between(Some(source), outage.from, outage.to));
-                self.doubts.extend(cut);
+            let source = self.cluster.source_of(&name);
+            for lost in self.cluster.moments_of(&name, "shard lost")? {
+                // The first of those that together lasted too long.
+                let began = self.outages.iter().filter(|outage| doubt::is_before(outage.from, lost));
+                let recent = began.filter(|outage| doubt::between(outage.to, lost) < RECENT || outage.to > lost);
+                if let Some(outage) = recent.max_by_key(|outage| doubt::between(outage.from, lost)) {
+                    self.doubts.push(Doubt::between(Some(source), outage.from, lost.max(outage.to)));
+                }
             }
         }
+        self.doubts = doubt::united(std::mem::take(&mut self.doubts));
         judge::judge(self, plan, sent, CONVERSATIONS, row)
     }
 
@@ -210,7 +218,7 @@ impl World {
             for number in sick.iter().filter(|_| due) {
                 self.tell(&format!("nats-{number} restarted by its probe"));
                 let from = doubt::now();
-                self.cluster.servers().kill(*number)?;
+                self.cluster.servers().stop(*number)?;
                 self.cluster.servers().start(*number)?;
                 self.outage(from);
                 sick_since = Instant::now();

@@ -55,6 +55,20 @@ impl Processes {
         claims.collect()
     }
 
+    /// When a process wrote this, each time: milliseconds since midnight, UTC.
+    ///
+    /// # Errors
+    /// If there is no log, or a line without a time.
+    pub fn moments_of(&self, name: &str, text: &str) -> Result<Vec<u64>> {
+        let log = std::fs::read_to_string(self.log(name))?;
+        let moment = |line: &str| {
+            let number = |range: std::ops::Range<usize>| line.get(range).and_then(|digits| digits.parse::<u64>().ok());
+            Some(((number(11..13)? * 60 + number(14..16)?) * 60 + number(17..19)?) * 1000 + number(20..23)?)
+        };
+        let lines = log.lines().filter(|line| line.contains(text));
+        lines.map(|line| moment(line).with_context(|| line.to_owned())).collect()
+    }
+
     /// What the logs should not hold: panics and errors.
     ///
     /// # Errors

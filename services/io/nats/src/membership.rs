@@ -13,8 +13,9 @@ use crate::bucket::BucketError;
 use crate::lease::{LeaseStore, Member};
 use crate::spool::Spool;
 
-/// How often a membership is renewed.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
+/// How often a membership is renewed. A server that hangs for 10 s must not outlast the fence (12 s): what is left for the last
+/// renewal before it and the first one after it is two seconds.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -61,6 +62,15 @@ impl Membership {
     }
 }
 
+/// What a try to renew came to.
+enum Beat {
+    Renewed,
+    /// The revision to renew is known again.
+    Adopted,
+    /// Another process has the name now.
+    Replaced,
+}
+
 struct Life {
     store: LeaseStore,
     member: Member,
@@ -73,8 +83,10 @@ impl Life {
     async fn run(mut self, leave: CancellationToken) {
         while !leave.is_cancelled() {
             let pause = match self.beat().await {
-                Ok(true) => RENEW_EVERY,
-                Ok(false) => return,
+                Ok(Beat::Renewed) => RENEW_EVERY,
+                // An answer of ours was lost, or the life has ended: nothing tells how long ago, so once more at once.
+                Ok(Beat::Adopted) => continue,
+                Ok(Beat::Replaced) => return,
                 Err(error) => {
                     tracing::warn!(member = %self.member.id, %error, "membership not renewed; trying again");
                     RETRY
@@ -93,8 +105,8 @@ impl Life {
         }
     }
 
-    /// One renewal. False if another process has the name now.
-    async fn beat(&mut self) -> Result<bool, BucketError> {
+    /// One renewal.
+    async fn beat(&mut self) -> Result<Beat, BucketError> {
         self.member.config_revision = self.snapshot.borrow_and_update().revision;
         let sent = Instant::now();
         let renewed = match self.revision {
@@ -106,23 +118,23 @@ impl Life {
         };
         self.revision = Some(renewed);
         self.sender.send_replace(Standing { renewed: Some(sent), replaced: false });
-        Ok(true)
+        Ok(Beat::Renewed)
     }
 
     /// The entry is not as we left it: it ran out, an answer of ours was lost, or another process wrote it.
-    async fn conflict(&mut self) -> Result<bool, BucketError> {
+    async fn conflict(&mut self) -> Result<Beat, BucketError> {
         self.revision = None;
         match self.store.member(&self.member.id).await? {
             Some((found, revision)) if found.started == self.member.started => {
                 self.revision = Some(revision);
-                Ok(true)
+                Ok(Beat::Adopted)
             }
             Some(_) => {
                 tracing::error!(member = %self.member.id, "another process has taken this member's name; ending");
                 self.sender.send_modify(|standing| standing.replaced = true);
-                Ok(false)
+                Ok(Beat::Replaced)
             }
-            None => Ok(true),
+            None => Ok(Beat::Adopted),
         }
     }
 }

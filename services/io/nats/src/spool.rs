@@ -209,11 +209,20 @@ impl Upkeep {
             };
             tokio::select! {
                 () = look => {}
-                Ok(()) = reconnects.changed() => {
-                    if let Err(error) = layout::ensure(&self.context, &self.link, &self.config, self.layout).await {
-                        tracing::error!(%error, "the streams are not as they were");
-                    }
+                Ok(()) = reconnects.changed() => self.restore().await,
+            }
+        }
+    }
+
+    async fn restore(&self) {
+        loop {
+            match layout::ensure(&self.context, &self.link, &self.config, self.layout).await {
+                Ok(_) => return,
+                // It has the time that it takes: a cluster that starts anew has no leader for a while.
+                Err(error @ LayoutError::Silent { .. }) => {
+                    tracing::warn!(%error, "the streams cannot be looked at yet")
                 }
+                Err(error) => return tracing::error!(%error, "the streams are not as they were"),
             }
         }
     }

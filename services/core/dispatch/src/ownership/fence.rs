@@ -7,7 +7,7 @@ use std::time::Duration;
 pub const TTL: Duration = Duration::from_secs(15);
 
 /// How often it is renewed.
-pub const RENEW_EVERY: Duration = Duration::from_secs(3);
+pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// How long after the last successful renewal a member may still act.
 pub const FENCE: Duration = Duration::from_secs(12);
