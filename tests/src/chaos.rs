@@ -30,7 +30,7 @@ pub mod judge;
 pub mod row;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -63,6 +63,10 @@ fn go(plan: &Plan, row: &mut Row, keep: Option<&Path>) -> Result<()> {
     row.what = world.told();
     if let (Err(_), Some(folder)) = (&ended, keep) {
         world.cluster.keep_logs(folder);
+        // What the queue says of itself, while it is still there.
+        let queue = world.cluster.output(&["queue", "summary", "-o", "json"]).unwrap_or_else(|error| error.to_string());
+        let streams = crate::streams::until_empty(world.cluster.nats_address(), Duration::ZERO);
+        std::fs::write(folder.join("queue.json"), format!("{queue}\n{streams:?}\n")).ok();
     }
     ended
 }

@@ -45,7 +45,9 @@ pub fn judge(world: &mut World, plan: &Plan, sent: &Sent, conversations: usize, 
     row.lost = lost.len();
     row.repeats = verdict.repeats.len();
     row.bound = doubt::bound(&world.doubts, &lines, conversations);
-    ensure!(lost.is_empty(), "lost {} of {}: {:?}", lost.len(), verdict.accepted, &lost[..lost.len().min(3)]);
+    let left = empty.as_ref().err().map(|error| format!("; {error:#}")).unwrap_or_default();
+    let some = &lost[..lost.len().min(3)];
+    ensure!(lost.is_empty(), "{} of {} did not come: {some:?}{left}", lost.len(), verdict.accepted);
     empty?;
     ensure!(verdict.foreign.is_empty(), "nobody sent {:?}", verdict.foreign.first());
     in_doubt(world, &verdict, row)?;
@@ -55,7 +57,9 @@ pub fn judge(world: &mut World, plan: &Plan, sent: &Sent, conversations: usize, 
     }
     owned_once(world, plan)?;
     // Who is told that its lease is another's, that its store is full, or finds poison, says so as an error.
-    let loud = [Kind::TwoOwners, Kind::Poison, Kind::DiskFull, Kind::DiskReadOnly, Kind::Descriptors];
+    // So does the audit, of hours that differ from process to process.
+    let loud =
+        [Kind::TwoOwners, Kind::Poison, Kind::DiskFull, Kind::DiskReadOnly, Kind::Descriptors, Kind::ClockStep];
     if loud.contains(&plan.kind) { world.cluster.check_panics() } else { world.cluster.check_logs() }
 }
 

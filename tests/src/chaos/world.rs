@@ -129,6 +129,12 @@ impl World {
         load.until_accepted(plan.messages.0).context("before the fault")?;
         let mut sent = faults::happen(self, plan.kind).context("the fault")?;
         self.heal().context("after the fault")?;
+        if matches!(plan.kind, Kind::DiskFull | Kind::DiskReadOnly)
+            && let Some(first) = self.outages.first()
+        {
+            // A server whose write failed takes nothing more until it is started again.
+            self.outage(first.from);
+        }
         let whole = load.accepted() + plan.messages.1;
         sent.add(load.finish(whole).context("after the fault, by itself")?);
         self.judge(plan, &sent, row)
@@ -139,6 +145,9 @@ impl World {
             // Without a shard lost, settles go on after any outage.
             let source = self.cluster.source_of(&name);
             for lost in self.cluster.moments_of(&name, "shard lost")? {
+                if plan.kind == Kind::TwoOwners {
+                    self.doubts.push(Doubt::between(Some(source), lost, lost));
+                }
                 // The first of those that together lasted too long.
                 let began = self.outages.iter().filter(|outage| doubt::is_before(outage.from, lost));
                 let recent = began.filter(|outage| doubt::between(outage.to, lost) < RECENT || outage.to > lost);

@@ -121,27 +121,28 @@ impl Bucket {
 
     /// Writes; returns the new revision.
     pub(crate) async fn put(&self, key: &str, value: Bytes, expected: Expected) -> Result<u64, BucketError> {
-        self.write(key, value, expected, HeaderMap::new()).await
+        self.write(key, value, expected, HeaderMap::new(), API_TIMEOUT).await
     }
 
-    /// Writes a value that vanishes by itself.
+    /// Writes a value that vanishes by itself. The answer is waited for as long as `patience`.
     pub(crate) async fn put_for(
         &self,
         key: &str,
         value: Bytes,
         expected: Expected,
         ttl: Duration,
+        patience: Duration,
     ) -> Result<u64, BucketError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_TTL, format!("{}s", ttl.as_secs().max(1)));
-        self.write(key, value, expected, headers).await
+        self.write(key, value, expected, headers, patience).await
     }
 
     /// Deletes; returns the revision of the deletion.
     pub(crate) async fn delete(&self, key: &str, expected: Expected) -> Result<u64, BucketError> {
         let mut headers = HeaderMap::new();
         headers.insert("KV-Operation", "DEL");
-        self.write(key, Bytes::new(), expected, headers).await
+        self.write(key, Bytes::new(), expected, headers, API_TIMEOUT).await
     }
 
     async fn write(
@@ -150,6 +151,7 @@ impl Bucket {
         value: Bytes,
         expected: Expected,
         mut headers: HeaderMap,
+        patience: Duration,
     ) -> Result<u64, BucketError> {
         let expected = match expected {
             Expected::Whatever => None,
@@ -165,7 +167,7 @@ impl Bucket {
             headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
         }
         let unavailable = |why: String| BucketError::Unavailable { key: key.to_owned(), why };
-        let sent = self.link.request(self.subject(key), headers, value, API_TIMEOUT).await;
+        let sent = self.link.request(self.subject(key), headers, value, patience).await;
         let answer = sent.map_err(|e| unavailable(e.to_string()))?;
         match serde_json::from_slice::<Response<PublishAck>>(&answer.payload) {
             Ok(Response::Ok(ack)) => Ok(ack.sequence),

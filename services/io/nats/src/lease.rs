@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::bucket::{self, Bucket, BucketError, Entry, Expected, Seen};
 use crate::layout::MEMBER_TTL;
-use crate::spool::Spool;
+use crate::spool::{API_TIMEOUT, Spool};
 
 /// A process of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +80,8 @@ impl LeaseStore {
     /// # Errors
     /// [`BucketError::Unavailable`].
     pub async fn join(&self, member: &Member) -> Result<u64, BucketError> {
-        self.bucket.put_for(&member_key(&member.id), encode_member(member), Expected::Whatever, MEMBER_TTL).await
+        let (key, value) = (member_key(&member.id), encode_member(member));
+        self.bucket.put_for(&key, value, Expected::Whatever, MEMBER_TTL, API_TIMEOUT).await
     }
 
     /// Lives on for another [`LeaseStore::MEMBER_TTL`]; returns the next revision to renew.
@@ -89,7 +90,8 @@ impl LeaseStore {
     /// [`BucketError::Conflict`] if the life has ended meanwhile, or another process lives under this id.
     pub async fn renew(&self, member: &Member, revision: u64) -> Result<u64, BucketError> {
         let expected = Expected::Revision(revision);
-        self.bucket.put_for(&member_key(&member.id), encode_member(member), expected, MEMBER_TTL).await
+        // An answer that comes late is as good as one that comes at once: it tells when it was asked for.
+        self.bucket.put_for(&member_key(&member.id), encode_member(member), expected, MEMBER_TTL, MEMBER_TTL).await
     }
 
     /// A living member and the revision of its entry.

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use postrider_model::Snapshot;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +18,9 @@ use crate::spool::Spool;
 /// How often a membership is renewed. A server that hangs for 10 s must not outlast the fence (12 s): what is left for the last
 /// renewal before it and the first one after it is two seconds.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
+
+/// How long an answer is waited for before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -108,17 +113,44 @@ impl Life {
     /// One renewal.
     async fn beat(&mut self) -> Result<Beat, BucketError> {
         self.member.config_revision = self.snapshot.borrow_and_update().revision;
-        let sent = Instant::now();
-        let renewed = match self.revision {
-            Some(revision) => match self.store.renew(&self.member, revision).await {
-                Err(BucketError::Conflict { .. }) => return self.conflict().await,
-                renewed => renewed?,
+        let (sent, renewed) = match self.revision {
+            Some(revision) => match self.renew(revision).await {
+                (_, Err(BucketError::Conflict { .. })) => return self.conflict().await,
+                (sent, renewed) => (sent, renewed?),
             },
-            None => self.store.join(&self.member).await?,
+            None => (Instant::now(), self.store.join(&self.member).await?),
         };
         self.revision = Some(renewed);
         self.sender.send_replace(Standing { renewed: Some(sent), replaced: false });
         Ok(Beat::Renewed)
+    }
+
+    /// Renews, and asks again while there is no answer: who is not heard for long is heard at once when the server goes on. With
+    /// the answer comes the time at which it was asked for.
+    async fn renew(&self, revision: u64) -> (Instant, Result<u64, BucketError>) {
+        let ask = || async {
+            let sent = Instant::now();
+            (sent, self.store.renew(&self.member, revision).await)
+        };
+        let mut asked: FuturesUnordered<_> = [ask()].into_iter().collect();
+        loop {
+            tokio::select! {
+                Some((sent, answer)) = asked.next() => match answer {
+                    Err(BucketError::Conflict { .. }) => {
+                        // The one that was in its way may be ours: then its answer is here too.
+                        while let Some(Some((sent, answer))) = asked.next().now_or_never() {
+                            if answer.is_ok() {
+                                return (sent, answer);
+                            }
+                        }
+                        return (sent, answer);
+                    }
+                    Err(_) if !asked.is_empty() => {}
+                    answer => return (sent, answer),
+                },
+                () = tokio::time::sleep(ASK_AGAIN) => asked.push(ask()),
+            }
+        }
     }
 
     /// The entry is not as we left it: it ran out, an answer of ours was lost, or another process wrote it.

@@ -23,14 +23,14 @@ struct State {
     fullness: f64,
     /// Of HOLD.
     hold: f64,
-    /// Server time minus ours, in milliseconds.
-    ahead_millis: i64,
+    /// What the server's clock said, and when that was by a clock of ours that nobody sets.
+    server: Option<(Timestamp, Instant)>,
     /// When JetStream last answered.
     answered: Option<Instant>,
 }
 
 /// Milliseconds since the epoch by this machine's clock.
-pub(crate) fn local_now() -> Timestamp {
+fn local_now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
@@ -49,7 +49,11 @@ impl Room {
     }
 
     pub(crate) fn server_now(&self) -> Timestamp {
-        Timestamp::from_millis(local_now().as_millis().saturating_add_signed(self.read().ahead_millis))
+        match self.read().server {
+            // Ours may be set by an hour meanwhile.
+            Some((said, at)) => said.after(at.elapsed()),
+            None => local_now(),
+        }
     }
 
     fn read(&self) -> State {
@@ -94,7 +98,7 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
     let mut fullest = 0.0f64;
     let mut hold = 0.0f64;
     for stream in watched(layout).into_iter().chain([StreamName::Hold]) {
-        let (asked, asked_at) = (local_now(), Instant::now());
+        let asked_at = Instant::now();
         let info = match context.request::<_, _, StreamInfo>(format!("STREAM.INFO.{stream}"), &()).await {
             Ok(info) => info,
             Err(error) => {
@@ -113,9 +117,8 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
         }
         let said = info.ts.as_deref().and_then(|ts| async_nats::datetime::parse_rfc3339(ts).ok());
         if let Some(said) = said.filter(|_| round_trip < Duration::from_millis(500)) {
-            let said = i64::try_from(said.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
-            let ours = i64::try_from(asked.after(round_trip / 2).as_millis()).unwrap_or(i64::MAX);
-            room.write(|state| state.ahead_millis = said.saturating_sub(ours));
+            let said = Timestamp::from_millis(u64::try_from(said.unix_timestamp_nanos() / 1_000_000).unwrap_or(0));
+            room.write(|state| state.server = Some((said, asked_at + round_trip / 2)));
         }
     }
     room.write(|state| (state.fullness, state.hold) = (fullest, hold));
