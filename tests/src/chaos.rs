@@ -67,6 +67,10 @@ fn go(plan: &Plan, row: &mut Row, keep: Option<&Path>) -> Result<()> {
         let queue = world.cluster.output(&["queue", "summary", "-o", "json"]).unwrap_or_else(|error| error.to_string());
         let streams = crate::streams::until_empty(world.cluster.nats_address(), Duration::ZERO);
         std::fs::write(folder.join("queue.json"), format!("{queue}\n{streams:?}\n")).ok();
+        for name in world.cluster.delivery_names() {
+            let metrics = faults::metrics(world.cluster.metrics_of(&name)).unwrap_or_else(|error| error.to_string());
+            std::fs::write(folder.join(format!("{name}.metrics")), metrics).ok();
+        }
     }
     ended
 }

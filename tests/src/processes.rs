@@ -189,7 +189,10 @@ impl Processes {
 
     /// Where this delivery process sends from: `one` from .11, `two` from .12 and so on, by the last byte of its name.
     pub fn source_of(&self, name: &str) -> IpAddr {
-        let name = if self.extras.one_source { "all" } else { name };
+        self.own_address_of(if self.extras.one_source { "all" } else { name })
+    }
+
+    fn own_address_of(&self, name: &str) -> IpAddr {
         let [a, b, c, _] = self.address.octets();
         let last = name.bytes().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte)) | 16;
         Ipv4Addr::new(a, b, c, last).into()
@@ -197,7 +200,7 @@ impl Processes {
 
     /// Where a delivery process shows its metrics.
     pub fn metrics_of(&self, name: &str) -> SocketAddr {
-        SocketAddr::new(self.source_of(name), 2091)
+        SocketAddr::new(self.own_address_of(name), 2091)
     }
 
     /// Starts a delivery process and waits until it works.
@@ -219,9 +222,7 @@ impl Processes {
     fn start_delivery_with(&mut self, name: &str, environment: &[(&str, String)]) -> Result<()> {
         let mut environment = environment.to_vec();
         environment.push(("POSTRIDER_DELIVERY__SOURCE_ADDRESS", self.source_of(name).to_string()));
-        if !self.extras.one_source {
-            environment.push(("POSTRIDER_METRICS__ADDRESS", self.metrics_of(name).to_string()));
-        }
+        environment.push(("POSTRIDER_METRICS__ADDRESS", self.metrics_of(name).to_string()));
         let process = self.spawn("delivery", name, &environment)?;
         self.deliveries.insert(name.to_owned(), process);
         self.known.insert(name.to_owned());

@@ -199,7 +199,7 @@ impl ConversationTask {
                 return Ok((recipients.into_iter().map(unsigned).collect(), Progress::Ready));
             }
         };
-        if !self.fence.may_act() {
+        if !self.fence.may_send().await {
             let text = "this process may not act until its membership is renewed".to_owned();
             return Err(Failure { scope: FailureScope::Ourselves, reply: None, text });
         }

@@ -96,7 +96,9 @@ impl Writer {
                 records.iter().filter(|record| record.next.is_some()).map(|record| record.id).collect();
             let flush = self.tracker().flush_begun();
             let began = std::time::Instant::now();
+            let unrecorded = self.fence.flush_begun();
             let sequence = self.publish(&records).await;
+            drop(unrecorded);
             self.publish.observe(began.elapsed().as_secs_f64());
             self.tracker().recorded(flush, sequence, moving);
             for done in waiting.into_iter().flatten() {

@@ -192,7 +192,13 @@ impl ShardTask {
         keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut caught_up = false;
         let taken_at = self.tools.spool.server_now();
+        let mut reconnects = self.tools.spool.reconnects();
+        reconnects.mark_unchanged();
+        let mut missed = false;
         loop {
+            if missed && self.tools.fence.may_act() {
+                missed = !self.ask_anew().await;
+            }
             let room = owned.room.borrow_and_update().min(PULL_MESSAGES);
             // Once others may have the shard, a pull would take mail that is theirs.
             let open = self.tools.fence.may_act();
@@ -229,7 +235,21 @@ impl ShardTask {
                         return Pulled::Lost;
                     }
                 }
-                () = tokio::time::sleep(PAUSE), if !open => {}
+                // What was on its way over the connection that was lost counts as handed out: without a RESET it would come again
+                // after the ack wait alone. What we hold is known when it comes again.
+                Ok(()) = reconnects.changed() => missed = true,
+                () = tokio::time::sleep(PAUSE), if !open || missed => {}
+            }
+        }
+    }
+
+    /// Lets all unacknowledged mail come again. Whether that is done.
+    async fn ask_anew(&self) -> bool {
+        match self.tools.spool.reset_consumer(self.shard).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "what was on its way when the connection was lost comes later");
+                false
             }
         }
     }

@@ -16,6 +16,10 @@ mod signals;
 
 pub mod store;
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::kind::Kind;
@@ -52,4 +56,17 @@ pub fn happen(world: &mut World, kind: Kind) -> Result<Sent> {
 /// How often a process has written this.
 pub fn logged(cluster: &Processes, name: &str, text: &str) -> usize {
     std::fs::read_to_string(cluster.log(name)).unwrap_or_default().matches(text).count()
+}
+
+/// All metrics of a process.
+///
+/// # Errors
+/// If it does not answer.
+pub fn metrics(address: SocketAddr) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }

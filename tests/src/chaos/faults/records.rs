@@ -1,11 +1,10 @@
 //! Records that nobody can read, or only a newer build can, among those that travel.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 
+use super::metrics;
 use crate::chaos::wire::{Wire, of_the_next_version};
 use crate::chaos::world::World;
 use crate::wait;
@@ -65,10 +64,10 @@ pub fn poison(world: &mut World) -> Result<()> {
         return Ok(());
     }
     let name = world.cluster.delivery_names().first().context("no delivery")?.clone();
-    let metrics = world.cluster.metrics_of(&name);
+    let address = world.cluster.metrics_of(&name);
     let mut last = None;
     wait::until("the poison to be counted", || {
-        last = gauge(metrics, "postrider_dead_letters").ok();
+        last = gauge(address, "postrider_dead_letters").ok();
         Ok((last == Some(dead)).then_some(()))
     })
     .with_context(|| format!("{count} were published, postrider_dead_letters says {last:?}"))
@@ -105,12 +104,8 @@ pub fn next_version(world: &mut World) -> Result<()> {
 }
 
 /// The value of a metric without labels.
-fn gauge(metrics: SocketAddr, name: &str) -> Result<u64> {
-    let mut stream = TcpStream::connect(metrics)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
+fn gauge(address: SocketAddr, name: &str) -> Result<u64> {
+    let text = metrics(address)?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Ok(line.with_context(|| format!("no metric {name}"))?.trim().parse()?)
 }
