@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postrider_dispatch::ownership::Lease;
 use postrider_dispatch::settle::DoneSet;
@@ -29,6 +29,9 @@ const PULL_MESSAGES: usize = 1_000;
 
 /// How often the lease is told how far the shard is settled.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Mail that may be lost on its way is not asked for more often: all that is unacknowledged comes again each time.
+const ASK_ANEW_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a step that failed is left alone.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -195,9 +198,13 @@ impl ShardTask {
         let mut reconnects = self.tools.spool.reconnects();
         reconnects.mark_unchanged();
         let mut missed = false;
+        let mut asked_anew: Option<Instant> = None;
         loop {
-            if missed && self.tools.fence.may_act() {
-                missed = !self.ask_anew().await;
+            missed |= puller.take_missed();
+            let may_ask = asked_anew.is_none_or(|at| at.elapsed() > ASK_ANEW_EVERY);
+            if missed && may_ask && self.tools.fence.may_act() && self.ask_anew().await {
+                missed = false;
+                asked_anew = Some(Instant::now());
             }
             let room = owned.room.borrow_and_update().min(PULL_MESSAGES);
             // Once others may have the shard, a pull would take mail that is theirs.
@@ -235,8 +242,9 @@ impl ShardTask {
                         return Pulled::Lost;
                     }
                 }
-                // What was on its way over the connection that was lost counts as handed out: without a RESET it would come again
-                // after the ack wait alone. What we hold is known when it comes again.
+                // What was on its way over the connection that was lost counts as handed out, as does what a server handed out
+                // that died: without a RESET it would come again after the ack wait alone. What we hold is known when it
+                // comes again.
                 Ok(()) = reconnects.changed() => missed = true,
                 () = tokio::time::sleep(PAUSE), if !open || missed => {}
             }

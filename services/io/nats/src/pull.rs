@@ -62,6 +62,8 @@ pub(crate) struct RawPuller {
     pause: Duration,
     not_before: Option<Instant>,
     exhausted: bool,
+    /// A request had no end, or one that says that the leader is another: what was on its way may be lost.
+    missed: bool,
     pending: u64,
     origin: Option<Arc<Origin>>,
 }
@@ -97,6 +99,7 @@ impl RawPuller {
             pause: Duration::ZERO,
             not_before: None,
             exhausted: false,
+            missed: false,
             pending: 0,
             origin: None,
         }
@@ -166,7 +169,10 @@ impl RawPuller {
                     self.trouble("the subscription ended");
                 }
                 // The end did not arrive: the connection was made anew, or the leader is another.
-                Err(_) => self.open = None,
+                Err(_) => {
+                    self.missed = true;
+                    self.open = None;
+                }
             }
         }
     }
@@ -195,6 +201,9 @@ impl RawPuller {
         self.end(&message);
         if message.status == Some(StatusCode::NO_RESPONDERS) || says(&message, "Consumer Deleted") {
             self.restore();
+        }
+        if says(&message, "Leadership Change") || says(&message, "Server Shutdown") {
+            self.missed = true;
         }
     }
 
@@ -336,6 +345,12 @@ impl Puller {
     /// How many were left in the stream when the last one that has arrived left it.
     pub fn pending(&self) -> u64 {
         self.raw.pending
+    }
+
+    /// Whether something may have been handed out since the last time that never came: its server died, or the consumer has
+    /// another leader, which counts it as handed out. [`Spool::reset_consumer`] lets it come again at once.
+    pub fn take_missed(&mut self) -> bool {
+        std::mem::take(&mut self.raw.missed)
     }
 
     /// Lets go of the shard's mail: within a second and a half nothing more arrives, and what has arrived unseen is
