@@ -333,8 +333,8 @@ impl Worker {
         }
         self.held.retain(|_, held| held.shard != shard);
         self.settling.retain(|_, settling| settling.shard != shard);
-        let extra = |held: &&Box<Held>| held.loaded.as_ref().is_some_and(|loaded| is_extra(loaded));
-        self.extra = self.held.values().filter(extra).count();
+        self.extra =
+            self.held.values().filter_map(|held| held.loaded.as_ref()).filter(|loaded| is_extra(loaded)).count();
     }
 
     fn report(&mut self, conversation: Conversation, report: Report) {

@@ -1,8 +1,16 @@
 //! What a waiting envelope takes in memory: the dispatcher's part and the shell's, with everything that holds them, as the
 //! allocator counts it. The envelopes come from a real nats-server, so that memory shared with what was received counts too.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test: what fails, and by how much, is to be seen")]
+
 // Only a part of the harness is needed here.
-#[allow(dead_code)]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the harness of another package's tests"
+)]
 #[path = "../../io/nats/tests/nats/server.rs"]
 mod server;
 

@@ -80,11 +80,14 @@ struct State {
     /// Requests and answers in a thousand that are lost.
     losses: Cell<u64>,
     next_inbox: Cell<Inbox>,
-    inboxes: RefCell<BTreeMap<Inbox, (Life, mpsc::UnboundedSender<Job>, mpsc::UnboundedSender<Push<Payload>>)>>,
+    inboxes: RefCell<BTreeMap<Inbox, Listener>>,
     wake: tokio::sync::Notify,
 }
 
 type Job = Box<dyn FnOnce()>;
+
+/// Whose inbox it is, and where its answers and pushes go.
+type Listener = (Life, mpsc::UnboundedSender<Job>, mpsc::UnboundedSender<Push<Payload>>);
 
 impl Nats {
     /// A server without streams, in a good network.

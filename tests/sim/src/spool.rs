@@ -328,7 +328,11 @@ impl Spool {
     /// # Errors
     /// [`Unanswered`].
     pub async fn ensure(&self) -> Result<(), Unanswered> {
-        self.client.ask(|server, _| Some(ensure_consumers(server))).await
+        let ensure = |server: &mut _| {
+            ensure_consumers(server);
+            Some(())
+        };
+        self.client.ask(move |server, _| ensure(server)).await
     }
 
     /// When the head of a tier was stored.

@@ -1,6 +1,8 @@
 //! What a backlog of one site costs the others: fills it, sends small mail to other sites of the same shards meanwhile, and
 //! prints how long that took at each stage; then opens the site and prints how its mail comes out.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a measurement: its output is what it is for")]
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;

@@ -95,7 +95,20 @@ async fn reflection_lists_our_services() {
     let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
     let mut names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
     names.sort_unstable();
-    let ours = ["Config", "Credential", "Domain", "Event", "Message", "Queue", "Route", "Tenant"];
+    let ours = [
+        "Audit",
+        "Config",
+        "Credential",
+        "DeadLetter",
+        "Domain",
+        "Event",
+        "Message",
+        "Operation",
+        "Order",
+        "Queue",
+        "Route",
+        "Tenant",
+    ];
     let mut expected: Vec<String> = ours.iter().map(|name| format!("postrider.control.v1.{name}Service")).collect();
     expected.splice(..0, ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"].map(str::to_owned));
     assert_eq!(names, expected);

@@ -107,11 +107,14 @@ impl OwnedLimits {
 
 type Asked = (Question, oneshot::Sender<Answer>);
 
+/// The owner of a shard's limits.
+type Owner = (ShardId, Life, mpsc::UnboundedSender<Asked>);
+
 /// Who answers questions about which limits, as subjects of the server.
 #[derive(Clone)]
 pub struct LimitBus {
     sim: Sim,
-    listeners: Rc<RefCell<Vec<(ShardId, Life, mpsc::UnboundedSender<Asked>)>>>,
+    listeners: Rc<RefCell<Vec<Owner>>>,
     losses: Rc<RefCell<u64>>,
 }
 

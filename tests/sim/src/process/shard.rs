@@ -142,7 +142,7 @@ impl ShardTask {
         let (room, room_receiver) = watch::channel(0);
         let arriving = Rc::new(Cell::new(0));
         let floor = Floor { settlements: settlements.clone(), room, arriving: Rc::clone(&arriving) };
-        drop(self.inputs.send(Input::Taken(self.shard, floor)));
+        drop(self.inputs.send(Input::Taken(self.shard, Box::new(floor))));
         Some(Owned { lease: takeover.lease().clone(), revision, settlements, room: room_receiver, arriving })
     }
 
@@ -310,7 +310,7 @@ impl ShardTask {
             if here.world.exchangers.unresolvable() {
                 let site = envelope.state.site.clone();
                 let held = Held::new(leased, packet, shard, site);
-                return drop(inputs.send(Input::Arrived(Arrival::Unresolvable(held), on_the_way)));
+                return drop(inputs.send(Input::Arrived(Box::new(Arrival::Unresolvable(held)), on_the_way)));
             }
             let Some((_, recipient)) = envelope.pending().next() else { panic!("somebody is pending") };
             let site: SiteName = here.world.sites.borrow()[&recipient.domain().to_string()].clone();
@@ -318,7 +318,7 @@ impl ShardTask {
             let tired = envelope.state.hop > MOVES_PER_ATTEMPT * (envelope.state.attempt + 1);
             if belongs == shard || tired {
                 let held = Held::new(leased, packet, shard, site);
-                return drop(inputs.send(Input::Arrived(Arrival::Dispatch(held), on_the_way)));
+                return drop(inputs.send(Input::Arrived(Box::new(Arrival::Dispatch(held)), on_the_way)));
             }
             let next = Move::Site { site, slice: 0 };
             let outcomes = envelope.state.pending.iter().map(|&index| (index, Outcome::Moved, None)).collect();

@@ -28,10 +28,10 @@ use crate::spool::{LAYOUT, Leased};
 
 /// What reaches the worker.
 pub enum Input {
-    Taken(ShardId, Floor),
+    Taken(ShardId, Box<Floor>),
     Release(ShardId, oneshot::Sender<()>),
     Lost(ShardId),
-    Arrived(Arrival, OnTheWay),
+    Arrived(Box<Arrival>, OnTheWay),
     Left,
     Answered(RequestId, Grant),
     Body(Ticket, bool),
@@ -189,7 +189,7 @@ impl Worker {
     fn take(&mut self, input: Input) {
         match input {
             Input::Taken(shard, floor) => {
-                self.shards.insert(shard, Shard { floor, released: None });
+                self.shards.insert(shard, Shard { floor: *floor, released: None });
                 self.fact(Fact::ShardTaken(shard));
             }
             Input::Release(shard, done) => {
@@ -199,7 +199,7 @@ impl Worker {
                 }
             }
             Input::Lost(shard) => self.lose(shard),
-            Input::Arrived(arrival, on_the_way) => self.arrive(arrival, on_the_way),
+            Input::Arrived(arrival, on_the_way) => self.arrive(*arrival, on_the_way),
             Input::Left => {}
             Input::Answered(request, grant) => self.fact(granted(request, grant)),
             Input::Body(ticket, found) => match self.held.get_mut(&ticket) {

@@ -81,7 +81,7 @@ async fn a_shared_body_is_not_deleted() {
 async fn a_body_that_is_not_what_was_stored_is_damaged() {
     let server = Server::start();
     let spool = server.spool().await;
-    let body = spool.place_body(noise(100_000), Sharing::Own).await.unwrap();
+    let body = spool.place_body(noise(INLINE_BYTES + 1), Sharing::Own).await.unwrap();
     let wrong = BodyRef { hash: stored(&body).hash ^ 1, ..stored(&body).clone() };
     assert!(matches!(spool.read_body(&Body::Stored(wrong)).await, Err(BodyError::Damaged(_))));
 }
@@ -90,7 +90,7 @@ async fn a_body_that_is_not_what_was_stored_is_damaged() {
 async fn without_direct_get_the_leader_is_asked() {
     let server = Server::start();
     let spool = server.spool().await;
-    let message = noise(100_000);
+    let message = noise(INLINE_BYTES + 1);
     let body = spool.place_body(message.clone(), Sharing::Own).await.unwrap();
     let jetstream = server.jetstream().await;
     let name = format!("BODY_{}", stored(&body).stream);
@@ -104,7 +104,7 @@ async fn without_direct_get_the_leader_is_asked() {
 async fn without_a_server_a_body_is_unavailable_and_not_gone() {
     let mut server = Server::start();
     let spool = server.spool().await;
-    let body = spool.place_body(noise(100_000), Sharing::Own).await.unwrap();
+    let body = spool.place_body(noise(INLINE_BYTES + 1), Sharing::Own).await.unwrap();
     server.kill();
     assert!(matches!(spool.read_body(&body).await, Err(BodyError::Unavailable(_))));
 }

@@ -22,7 +22,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
     frame.render_widget(Paragraph::new(vec![Text::from(sums(screen, &lines)), Text::from(state(screen))]), head);
     let height = usize::from(body.height.saturating_sub(1));
     let first = screen.first(lines.len(), height);
-    frame.render_widget(table(&lines, first, height, screen), body);
+    frame.render_widget(table(&lines, first, height, body.width, screen), body);
     let keys = if screen.typing() {
         format!("filter: {}_", screen.filter)
     } else {
@@ -73,13 +73,15 @@ fn state(screen: &Screen) -> String {
     format!("{} delivery  by {group}  rates of the last minute{filter}", summary.answered_members.len())
 }
 
-fn table<'a>(lines: &[Line], first: usize, height: usize, screen: &Screen) -> Table<'a> {
+fn table<'a>(lines: &[Line], first: usize, height: usize, width: u16, screen: &Screen) -> Table<'a> {
+    // In 80 columns the reason needs the room more than long names do.
+    let (site, tenant) = if width < 100 { (16, 10) } else { (28, 16) };
     let mut columns: Vec<(&str, Constraint, Option<Sort>)> = Vec::new();
     if screen.group != Group::Tenant {
-        columns.push(("SITE", Constraint::Max(24), Some(Sort::Name)));
+        columns.push(("SITE", Constraint::Max(site), Some(Sort::Name)));
     }
     if screen.group != Group::Site {
-        columns.push(("TENANT", Constraint::Max(14), None));
+        columns.push(("TENANT", Constraint::Max(tenant), None));
     }
     if screen.group == Group::All {
         columns.push(("C", Constraint::Length(1), None));
@@ -172,7 +174,7 @@ mod tests {
         assert_eq!(lines[0], "02:46:40  depth 85  in flight 3  in 4.5/s  out 3.0/s  deferred 0.3/s  dead 3");
         assert!(lines[2].starts_with("SITE") && lines[2].contains("WHY IT WAITS"), "{lines:#?}");
         let words: Vec<&str> = lines[3].split_whitespace().collect();
-        assert_eq!(words, ["google", "acme", "b", "73", "1", "1.5", "1.0", "0.1", "1m", "0s", "rate-limit", "2"]);
+        assert_eq!(words, ["google", "acme", "b", "73", "1", "1.5", "1.0", "0.1", "1m", "rate-limit", "2"]);
         assert!(lines[23].starts_with("q quit"));
     }
 
