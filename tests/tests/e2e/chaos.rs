@@ -24,11 +24,6 @@ fn seed_16_any_process_dies() -> Result<()> {
 }
 
 #[test]
-fn seed_29_two_owners_are_forced() -> Result<()> {
-    seed(29, Kind::TwoOwners)
-}
-
-#[test]
 fn seed_47_records_of_the_next_version() -> Result<()> {
     seed(47, Kind::NextVersion)
 }
