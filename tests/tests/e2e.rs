@@ -16,6 +16,8 @@ mod e2e {
 
     mod deferred_then_delivered;
 
+    mod operator;
+
     mod backlog;
 
     mod bounced;

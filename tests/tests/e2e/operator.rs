@@ -1,0 +1,84 @@
+//! An operator at work: looks at the queue, suspends and releases, deletes, audits; and every command is in the trail.
+
+use anyhow::{Context, Result, ensure};
+use postrider_tests::cluster::{Cluster, Plan};
+use postrider_tests::mail::Mail;
+use postrider_tests::provider::Provider;
+use postrider_tests::wait;
+
+fn submit(cluster: &Cluster, recipient: &str, token: &str) -> Result<String> {
+    cluster.submit(&Mail::new(&cluster.sender("news"), &[recipient], token))
+}
+
+fn said(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
+    let output = cluster.run(arguments)?;
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{arguments:?} ended with {}: {complaint}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn a_deferred_message_is_listed_suspended_released_and_deleted_by_command() -> Result<()> {
+    let provider = Provider::start(&[])?;
+    let cluster = Plan::new()?.route("*", provider.address).start()?;
+    let id = submit(&cluster, "defer@example.net", "waits")?;
+    cluster.deferred(&id)?;
+    let filter = ["--to-domain", "example.net"];
+    let listed = wait::until("the message in a tier", || {
+        let mail = cluster.json(&[&["queue", "list"], &filter[..]].concat())?;
+        Ok(mail.as_array().and_then(|mail| mail.first()).filter(|part| part["place"] == "1m").cloned())
+    })?;
+    assert_eq!(listed["message_id"], id.as_str());
+    let count = cluster.json(&[&["queue", "delete", "--dry-run"], &filter[..]].concat())?;
+    assert_eq!((count["matching"].as_u64(), count["dry_run"].as_bool()), (Some(1), Some(true)), "{count}");
+    said(&cluster, &["message", "hold", &id])?;
+    let is_held = |life: &postrider_tests::client::Life| life.waiting().is_some_and(|why| why["reason"] == "held");
+    cluster.message_until(&id, "in HOLD", is_held)?;
+    assert_eq!(cluster.json(&["audit"])?["agrees"], true);
+    said(&cluster, &["message", "release", &id])?;
+    cluster.message_until(&id, "out of HOLD", |life| !is_held(life))?;
+    said(&cluster, &[&["queue", "delete", "--scan", "--yes", "--comment", "ticket 17"], &filter[..]].concat())?;
+    assert_eq!(cluster.end_of(&id)?.events(), ["deleted"]);
+    let audit = cluster.json(&["audit"])?;
+    assert_eq!((audit["agrees"].as_bool(), audit["missing_parts"].as_u64()), (Some(true), Some(0)), "{audit}");
+    let trail = cluster.json(&["operation", "list"])?;
+    let commands: Vec<&str> =
+        trail.as_array().context("a list")?.iter().filter_map(|it| it["command"].as_str()).collect();
+    for command in ["queue delete", "message hold", "message release"] {
+        assert!(commands.contains(&command), "{command}: {commands:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_command_without_a_filter_is_refused_and_a_script_has_to_say_yes() -> Result<()> {
+    let cluster = Plan::new()?.start()?;
+    for (arguments, word) in [
+        (vec!["queue", "delete", "--yes"], "--all"),
+        (vec!["hold", "add"], "--all"),
+        (vec!["dead-letter", "delete", "--yes"], "--all"),
+        (vec!["queue", "bounce", "--tenant", "demo"], "--yes"),
+    ] {
+        let output = cluster.run(&arguments)?;
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {complaint}");
+        assert!(complaint.contains(word), "{arguments:?}: {complaint}");
+    }
+    Ok(())
+}
+
+#[test]
+fn top_prints_one_frame_without_a_terminal() -> Result<()> {
+    let provider = Provider::start(&[])?;
+    let cluster = Plan::new()?.route("*", provider.address).start()?;
+    let id = submit(&cluster, "defer@example.net", "waits")?;
+    cluster.deferred(&id)?;
+    wait::until("a line of the waiting message", || {
+        let frame = said(&cluster, &["top", "--once"])?;
+        let line = frame.lines().find(|line| line.contains("example.net") && line.contains("demo"));
+        Ok(line.filter(|line| line.contains("retry (1m) 1")).map(str::to_owned))
+    })?;
+    let output = cluster.run(&["top"])?;
+    assert_eq!(output.status.code(), Some(2));
+    Ok(())
+}
