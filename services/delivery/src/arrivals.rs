@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::held::{Arrival, Held, Turn, accepted, body_state, moved, turn};
-use crate::metrics::Metrics;
 use crate::settlement::Settlements;
 use crate::worker::Input;
 
@@ -54,8 +53,6 @@ pub struct Arrivals {
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// What operators have ordered.
     pub rules: watch::Receiver<Arc<Rules>>,
-    /// What is counted.
-    pub metrics: Metrics,
 }
 
 impl Arrivals {
@@ -95,49 +92,41 @@ impl Arrivals {
         let order = self.rules.borrow().order(envelope, None, clock::now());
         if let Some(order @ (Order::Suspend { .. } | Order::End { .. })) = order {
             let site = envelope.state.site.clone();
-            let arrival = Box::new(Arrival::Ordered(Held::new(leased, shard, None, site), order));
-            return pass(inputs, Placed::Here(arrival), settlements, on_the_way).await;
+            return pass(inputs, Arrival::Ordered(Held::new(leased, shard, None, site), order), on_the_way).await;
         }
         let arrival = self.clone().look_up(domain, leased, shard, settlements.clone());
         let mut arrival = Box::pin(arrival);
         // What is in the cache keeps its place in the queue; what has to be asked for does not hold up the rest.
         match (&mut arrival).now_or_never() {
-            Some(placed) => pass(inputs, placed, settlements, on_the_way).await,
+            Some(arrival) => pass(inputs, arrival, on_the_way).await,
             None => {
-                let (inputs, settlements) = (inputs.clone(), settlements.clone());
-                tokio::spawn(async move { pass(&inputs, arrival.await, &settlements, on_the_way).await });
+                let inputs = inputs.clone();
+                tokio::spawn(async move { pass(&inputs, arrival.await, on_the_way).await });
             }
         }
     }
 
-    async fn look_up(self, domain: Domain, leased: Leased, shard: ShardId, settlements: Settlements) -> Placed {
+    async fn look_up(self, domain: Domain, leased: Leased, shard: ShardId, settlements: Settlements) -> Arrival {
         let snapshot = Arc::clone(&self.snapshot.borrow());
         match self.resolver.resolve(&domain, &snapshot).await {
             Ok(resolved) => self.place(resolved, leased, shard, &settlements),
             Err(failure) => {
                 let site = leased.packet.envelope().state.site.clone();
-                Placed::Here(Box::new(Arrival::Unresolvable(Held::new(leased, shard, None, site), failure)))
+                Arrival::Unresolvable(Held::new(leased, shard, None, site), failure)
             }
         }
     }
 
-    fn place(&self, resolved: Resolved, leased: Leased, shard: ShardId, settlements: &Settlements) -> Placed {
+    fn place(&self, resolved: Resolved, leased: Leased, shard: ShardId, settlements: &Settlements) -> Arrival {
         match turn(&leased, shard, resolved, &settlements.spool.layout()) {
-            Turn::Stays(plan, site) => {
-                Placed::Here(Box::new(Arrival::Dispatch(Held::new(leased, shard, Some(plan), site))))
-            }
+            Turn::Stays(plan, site) => Arrival::Dispatch(Held::new(leased, shard, Some(plan), site)),
             Turn::Moves(next) => {
-                self.metrics.moved("site", leased.packet.envelope().class);
-                Placed::Elsewhere(Box::new((moving(moved(&leased, shard, next, clock::now()), &leased), leased)))
+                let settle = moving(moved(&leased, shard, next, clock::now()), &leased);
+                let site = leased.packet.envelope().state.site.clone();
+                Arrival::Elsewhere(Held::new(leased, shard, None, site), Box::new(settle))
             }
         }
     }
-}
-
-/// Where a part belongs.
-enum Placed {
-    Here(Box<Arrival>),
-    Elsewhere(Box<(Settle, Leased)>),
 }
 
 fn moving(record: Record, leased: &Leased) -> Settle {
@@ -177,15 +166,10 @@ async fn leave(on_the_way: OnTheWay, inputs: &mpsc::Sender<Input>) {
     drop(inputs.send(Input::Left).await);
 }
 
-async fn pass(inputs: &mpsc::Sender<Input>, placed: Placed, settlements: &Settlements, on_the_way: OnTheWay) {
-    match placed {
-        // The worker ends only with the process.
-        Placed::Here(arrival) => drop(inputs.send(Input::Arrived(arrival, on_the_way)).await),
-        Placed::Elsewhere(moves) => {
-            let (settle, leased) = *moves;
-            finish(settlements.clone(), settle, leased.handle, leased.packet, on_the_way, inputs.clone());
-        }
-    }
+/// To the worker, which alone knows whether the same envelope is held already.
+async fn pass(inputs: &mpsc::Sender<Input>, arrival: Arrival, on_the_way: OnTheWay) {
+    // The worker ends only with the process.
+    drop(inputs.send(Input::Arrived(Box::new(arrival), on_the_way)).await);
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postrider_dispatch::dispatcher::{AttemptResult, Entry, Exchange, Plan, Source, Ticket};
 use postrider_dispatch::rules::Order;
-use postrider_dispatch::settle::BodyState;
+use postrider_dispatch::settle::{BodyState, Settle};
 use postrider_model::{Attempt, Body, Move, Outcome, RecipientOutcome, Record, ShardId, SiteName, Timestamp};
 use postrider_nats::{Handle, Leased};
 use postrider_net::{DnsFailure, Plan as ExchangersPlan, Resolved};
@@ -65,6 +65,8 @@ pub enum Arrival {
     Dispatch(Held),
     /// Nobody to talk to, for now or for good.
     Unresolvable(Held, DnsFailure),
+    /// Its site is another by now: how it moves there.
+    Elsewhere(Held, Box<Settle>),
     /// Not looked up: an operator has ordered that it goes nowhere.
     Ordered(Held, Order),
 }

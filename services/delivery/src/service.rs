@@ -120,7 +120,7 @@ impl Delivery {
             member: with.member,
             standing: with.standing,
             tools,
-            arrivals: Arrivals { resolver, snapshot: with.snapshot, rules, metrics },
+            arrivals: Arrivals { resolver, snapshot: with.snapshot, rules },
             inputs,
             worker,
             ready: with.readiness.flag("delivery"),

@@ -3,6 +3,8 @@
 
 mod act;
 
+mod arrive;
+
 mod orders;
 
 use std::collections::HashMap;
@@ -18,20 +20,19 @@ use postrider_dispatch::limits::Grant;
 use postrider_dispatch::rules::Rules;
 use postrider_dispatch::shard_state::{Credit, CreditLine, ShardState};
 use postrider_model::{
-    Body, EnhancedCode, Envelope, MessageId, Reply, RuleFilter, ShardId, SiteName, Snapshot, TenantId,
+    Body, EnhancedCode, Envelope, EnvelopeId, MessageId, Reply, RuleFilter, ShardId, SiteName, Snapshot, TenantId,
 };
 use postrider_nats::{BodyError, Handle, Spool};
-use postrider_net::DnsFailure;
 use postrider_runtime::clock;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::arrivals::{OnTheWay, finish, repeat};
+use crate::arrivals::OnTheWay;
 use crate::connect::Connector;
 use crate::conversation::{Order, Report};
 use crate::fence::SharedFence;
 use crate::finish::Finisher;
-use crate::held::{Arrival, Held, Holdings, Loaded, unresolvable};
+use crate::held::{Arrival, Held, Holdings, Loaded};
 use crate::limits::OwnedLimits;
 use crate::metrics::Metrics;
 use crate::settlement::Settlements;
@@ -94,6 +95,8 @@ struct Settling {
     shard: ShardId,
     // Leases on copies of it that came meanwhile; acknowledged when it is settled.
     repeats: Vec<Handle>,
+    // Its id, if it moves to another shard without having been in the index.
+    passing: Option<EnvelopeId>,
 }
 
 struct Talk {
@@ -132,6 +135,8 @@ pub struct Worker {
     // Packets in memory whose bodies the dispatcher does not count.
     extra: usize,
     settling: HashMap<Ticket, Settling>,
+    // What moves to another shard without having been in the index.
+    passing: HashMap<EnvelopeId, Ticket>,
     talks: HashMap<Conversation, Talk>,
     shards: HashMap<ShardId, Shard>,
     rules: watch::Sender<Arc<Rules>>,
@@ -174,6 +179,7 @@ impl Worker {
             held: Holdings::new(),
             extra: 0,
             settling: HashMap::new(),
+            passing: HashMap::new(),
             talks: HashMap::new(),
             shards: HashMap::new(),
             rules,
@@ -218,6 +224,9 @@ impl Worker {
             }
             Input::Settled(ticket) => {
                 if let Some(settled) = self.settling.remove(&ticket) {
+                    if let Some(id) = settled.passing {
+                        self.passing.remove(&id);
+                    }
                     for handle in settled.repeats {
                         tokio::spawn(handle.ack_confirmed(self.tools.spool.publish_budget()));
                     }
@@ -253,63 +262,6 @@ impl Worker {
         self.dispatcher.handle(fact, clock::now());
     }
 
-    fn arrive(&mut self, arrival: Arrival, on_the_way: OnTheWay) {
-        let (mut held, failure, order) = match arrival {
-            Arrival::Dispatch(held) => (held, None, None),
-            Arrival::Unresolvable(held, failure) => (held, Some(failure), None),
-            Arrival::Ordered(held, order) => (held, None, Some(order)),
-        };
-        let Some(shard) = self.shards.get(&held.shard).filter(|_| !on_the_way.is_void()) else {
-            // Lost meanwhile: the lease is the next owner's to RESET.
-            return;
-        };
-        let Some(packet) = held.packet() else { return };
-        let id = packet.id();
-        // What comes again while it is held or being settled is no second envelope.
-        if let Some(ticket) = self.dispatcher.ticket_of(&id) {
-            self.renew_lease(ticket, held.handle, held.sequence);
-            return;
-        }
-        // It may have come twice, and its twin been settled while this one waited for DNS.
-        if let Some(settle) = repeat(&shard.floor.settlements, packet) {
-            let settlements = shard.floor.settlements.clone();
-            if let Some(loaded) = held.loaded {
-                finish(settlements, settle, held.handle, loaded.packet, on_the_way, self.inputs.clone());
-            }
-            return;
-        }
-        let results = failure.map(|failure: DnsFailure| unresolvable(&packet.envelope().state.pending, &failure));
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        let Some(entry) = held.entry(ticket, self.tools.source) else { return };
-        // Rules may have changed since it was looked up.
-        let order = self.ordered(&held).or(order);
-        if !entry.body_held {
-            self.extra += 1;
-            if self.extra > EXTRA {
-                self.unload(&mut held);
-            }
-        }
-        self.held.insert(ticket, Box::new(held));
-        self.fact(match order {
-            Some(order) => Fact::ArrivedUnder { entry, order },
-            None => Fact::Arrived(entry),
-        });
-        if let Some(results) = results {
-            self.fact(Fact::Unresolvable { ticket, results });
-        }
-    }
-
-    /// An envelope that we have came again. If it is the same record, its consumer was made anew, and the lease we had means
-    /// nothing any more. If it is another one, a move was made twice, and one of the two is enough.
-    fn renew_lease(&mut self, ticket: Ticket, again: Handle, sequence: u64) {
-        match (self.held.get_mut(&ticket), self.settling.get_mut(&ticket)) {
-            (Some(held), _) if held.sequence == sequence => held.handle = again,
-            (_, Some(settling)) => settling.repeats.push(again),
-            (Some(_) | None, _) => self.acknowledge(again),
-        }
-    }
-
     /// Drops a packet that the dispatcher does not count.
     fn unload(&mut self, held: &mut Held) {
         if held.loaded.take().is_some_and(|loaded| is_extra(&loaded)) {
@@ -333,6 +285,7 @@ impl Worker {
         }
         self.held.retain(|_, held| held.shard != shard);
         self.settling.retain(|_, settling| settling.shard != shard);
+        self.passing.retain(|_, ticket| self.settling.contains_key(ticket));
         self.extra =
             self.held.values().filter_map(|held| held.loaded.as_ref()).filter(|loaded| is_extra(loaded)).count();
     }

@@ -193,7 +193,7 @@ impl Worker {
         let Some(shard) = self.shards.get(&held.shard) else { return };
         self.count(&held, &plan);
         let settlements = shard.floor.settlements.clone();
-        self.settling.insert(ticket, Settling { shard: held.shard, repeats: Vec::new() });
+        self.settling.insert(ticket, Settling { shard: held.shard, repeats: Vec::new(), passing: None });
         let inputs = self.inputs.clone();
         let now = clock::now();
         tokio::spawn(async move {

@@ -299,9 +299,7 @@ impl ShardTask {
             let outcomes = packet.envelope.state.pending.iter().map(|&index| (index, Outcome::Accepted, None));
             settlements.note(record(&packet, self.shard, outcomes.collect(), None, self.here.now()));
         }
-        let (here, inputs, settlements, shard) =
-            (self.here.clone(), self.inputs.clone(), settlements.clone(), self.shard);
-        let finish = self.finisher();
+        let (here, inputs, shard) = (self.here.clone(), self.inputs.clone(), self.shard);
         let look_up = async move {
             if here.sim.chance(100) {
                 here.sim.sleep(here.sim.some_time(400)).await;
@@ -320,21 +318,15 @@ impl ShardTask {
                 let held = Held::new(leased, packet, shard, site);
                 return drop(inputs.send(Input::Arrived(Box::new(Arrival::Dispatch(held)), on_the_way)));
             }
-            let next = Move::Site { site, slice: 0 };
+            let next = Move::Site { site: site.clone(), slice: 0 };
             let outcomes = envelope.state.pending.iter().map(|&index| (index, Outcome::Moved, None)).collect();
             let moved = record(&packet, shard, outcomes, Some(next.clone()), here.now());
             let body = (&packet.body).into();
             let settle = Settle::new(SettlePlan { id: packet.id(), record: Some(moved), body, next });
-            finish(&settlements, settle, leased, packet, on_the_way);
+            let held = Held::new(leased, packet, shard, site);
+            drop(inputs.send(Input::Arrived(Box::new(Arrival::Elsewhere(held, Box::new(settle))), on_the_way)));
         };
         self.here.spawn(look_up);
-    }
-
-    fn finisher(&self) -> impl Fn(&Settlements, Settle, Leased, Packet, OnTheWay) + 'static {
-        let (here, inputs) = (self.here.clone(), self.inputs.clone());
-        move |settlements, settle, leased, packet, on_the_way| {
-            finish(&here, &inputs, settlements, settle, leased, packet, on_the_way);
-        }
     }
 
     fn finish(&self, settlements: &Settlements, settle: Settle, leased: Leased, packet: Packet, on_the_way: OnTheWay) {

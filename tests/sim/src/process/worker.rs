@@ -43,6 +43,7 @@ pub enum Input {
 pub enum Arrival {
     Dispatch(Held),
     Unresolvable(Held),
+    Elsewhere(Held, Box<Settle>),
 }
 
 /// What the worker needs to know of a shard that is ours.
@@ -227,9 +228,10 @@ impl Worker {
     }
 
     fn arrive(&mut self, arrival: Arrival, on_the_way: OnTheWay) {
-        let (held, resolved) = match arrival {
-            Arrival::Dispatch(held) => (held, true),
-            Arrival::Unresolvable(held) => (Held { resolved: false, ..held }, false),
+        let (held, resolved, move_on) = match arrival {
+            Arrival::Dispatch(held) => (held, true, None),
+            Arrival::Unresolvable(held) => (Held { resolved: false, ..held }, false, None),
+            Arrival::Elsewhere(held, settle) => (held, true, Some(settle)),
         };
         let Some(shard) = self.shards.get(&held.shard).filter(|_| !on_the_way.is_void()) else { return };
         let id = held.packet.id();
@@ -245,6 +247,15 @@ impl Worker {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.known.insert(id, ticket);
+        if let Some(settle) = move_on {
+            let (settlements, inputs) = (shard.floor.settlements.clone(), self.inputs.clone());
+            self.settling.insert(ticket, Settling { shard: held.shard, id, repeats: Vec::new() });
+            return self.here.spawn(async move {
+                let settled = settlements.settle(*settle, held.token, held.packet).await;
+                drop(on_the_way);
+                drop(inputs.send(if settled.is_ok() { Input::Settled(ticket) } else { Input::Left }));
+            });
+        }
         let entry = held.entry(ticket);
         let pending = entry.pending.clone();
         self.held.insert(ticket, held);
