@@ -77,6 +77,14 @@ impl Processes {
         self.check_lines(|line| line.contains("panicked at") || line.contains(" ERROR "))
     }
 
+    /// As [`Processes::check_logs`], but for errors that hold `expected`.
+    ///
+    /// # Errors
+    /// With the first of the other lines.
+    pub fn check_logs_but(&self, expected: &str) -> Result<()> {
+        self.check_lines(|line| line.contains("panicked at") || (line.contains(" ERROR ") && !line.contains(expected)))
+    }
+
     /// As [`Processes::check_logs`], where errors are what is expected.
     ///
     /// # Errors
@@ -85,7 +93,7 @@ impl Processes {
         self.check_lines(|line| line.contains("panicked at"))
     }
 
-    fn check_lines(&self, is_wrong: fn(&str) -> bool) -> Result<()> {
+    fn check_lines(&self, is_wrong: impl Fn(&str) -> bool) -> Result<()> {
         for file in std::fs::read_dir(self.folder.path())? {
             let path = file?.path();
             let ours = path.extension().is_some_and(|extension| extension == "log");

@@ -112,5 +112,6 @@ fn while_nats_is_full_the_sender_hears_452_and_nothing_is_lost() -> Result<()> {
     faults::say("NATS full", &figures);
     verdict.check(0)?;
     cluster.until_empty(Duration::from_secs(120))?;
-    cluster.check_logs()
+    // So little room is also soon too little for events: the oldest go before the audit has read them, and it says so.
+    cluster.check_logs_but("records of EVENTS were deleted before they were counted")
 }
