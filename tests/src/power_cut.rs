@@ -11,13 +11,15 @@
 //! - A call counts from the time it returned to the server. Torn sectors, a disk that lies about fsync, and bytes that reach the
 //!   disk without fsync in some other order than they were written are not in this model.
 //!
+//! - A syncfs by somebody else (group commit) puts down all that had returned when it began, once it has ended.
+//!
 //! nats-server is a static Go program, so its calls cannot be taken over by preloading; ptrace sees all of them. That the record
 //! is complete is checked: replayed without any loss it has to be the store itself ([`Recording::check`]).
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 
@@ -72,6 +74,30 @@ pub fn recorded_nats_server(folder: &Path) -> Result<PathBuf> {
 pub struct Recording {
     store: PathBuf,
     record: record::Record,
+    /// When others synced the whole filesystem: from when to when.
+    syncs: Vec<(Duration, Duration)>,
+}
+
+/// Records when postrider's thread for group commit syncs, beside the servers' files: `up` has this process id.
+///
+/// # Errors
+/// If it cannot be traced.
+pub fn record_syncs(up: u32, data: &Path) -> Result<Child> {
+    let threads = std::fs::read_dir(format!("/proc/{up}/task"))?.collect::<std::io::Result<Vec<_>>>()?;
+    let named = |task: &&std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim_end() == "group-commit")
+    };
+    let thread = threads.iter().find(named).context("no thread for group commit")?.file_name();
+    let file = data.join("syncs");
+    let tracer = Command::new("strace")
+        .args(["-q", "-ttt", "-T", "-e", "signal=none", "-e", "trace=syncfs", "-o"])
+        .arg(&file)
+        .arg("-p")
+        .arg(thread)
+        .stderr(Stdio::null())
+        .spawn()?;
+    wait::until("a traced sync", || Ok(file.metadata().ok().filter(|file| file.len() > 0)))?;
+    Ok(tracer)
 }
 
 impl Recording {
@@ -90,7 +116,11 @@ impl Recording {
         })?;
         let store = data.canonicalize()?.join(name);
         let record = record::Record::parse(&text).with_context(|| file.display().to_string())?;
-        Ok(Self { store, record })
+        let syncs = match std::fs::read_to_string(data.join("syncs")) {
+            Ok(text) => record::spans(&text)?,
+            Err(_) => Vec::new(),
+        };
+        Ok(Self { store, record, syncs })
     }
 
     /// Whether the record, replayed without loss, is the store. Files that a call was changing when the server died are left
@@ -100,7 +130,7 @@ impl Recording {
     /// Names the first file that differs.
     pub fn check(&self) -> Result<()> {
         let open = self.record.unfinished_files();
-        let recorded = disk::replay(&self.record, &self.store, None, Disk::Live)?;
+        let recorded = disk::replay(&self.record, &self.store, None, None, Disk::Live)?;
         let found = disk::Tree::read(&self.store)?;
         for path in recorded.files.keys().chain(found.files.keys()) {
             let is_open = open.contains(&self.store.join(path));
@@ -121,7 +151,9 @@ impl Recording {
     /// If it cannot be written.
     pub fn restore(&self, moment: SystemTime, disk: Disk) -> Result<()> {
         let since = moment.duration_since(SystemTime::UNIX_EPOCH)?;
-        let tree = disk::replay(&self.record, &self.store, Some(since), disk)?;
+        // What had been written when the last of the syncs that had ended began.
+        let all_down = self.syncs.iter().filter(|(_, ended)| *ended <= since).map(|(began, _)| *began).max();
+        let tree = disk::replay(&self.record, &self.store, Some(since), all_down, disk)?;
         if self.store.exists() {
             std::fs::remove_dir_all(&self.store)?;
         }

@@ -2,11 +2,14 @@
 //! cluster, only nearer. It starts what is needed in order, says where everything is, and stops in the opposite order.
 
 mod arguments;
-pub use arguments::{Durability, Ports, UpArgs};
+pub use arguments::{Ports, UpArgs};
 
 mod banner;
 
 mod demo;
+
+mod durability;
+pub use durability::{Durability, Sync};
 
 mod nats_servers;
 
@@ -38,7 +41,6 @@ const MEMBER: &str = "up";
 /// # Errors
 /// One line that says what is wrong and what to do; nothing is left running.
 pub async fn run(args: UpArgs) -> anyhow::Result<()> {
-    let (durability, servers) = args.durability()?;
     let mut config = match &args.config {
         Some(file) => ProcessConfig::load(file)?,
         None => ProcessConfig::default(),
@@ -50,15 +52,19 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     telemetry::init(&config.log)?;
     let stop = shutdown::on_signals()?;
     let store = Store::open(&args.data)?;
+    let (durability, keeping) = args.durability(&store.path)?;
     if let Some(file) = &args.ready_file
         && file.exists()
     {
         std::fs::remove_file(file).with_context(|| format!("cannot remove the old {}", file.display()))?;
     }
-    let ports = Ports::claim(args.port_base, servers)?;
+    let ports = Ports::claim(args.port_base, keeping.servers)?;
     let secrets = store.secrets()?;
     let program = nats_servers::find().await?;
-    let mut nats = NatsServers::start(&program, &store.path, &ports, durability).await?;
+    let mut nats = NatsServers::start(&program, &store.path, &ports, keeping.sync).await?;
+    if keeping.sync == Sync::Together {
+        config.nats.sync_folder = Some(store.path.clone());
+    }
     let pids = iter::once(std::process::id()).chain(nats.pids()).collect();
     let ground = Ground { args, durability, store, ports, secrets, pids };
     let signals = Signals { stop, started: CancellationToken::new() };

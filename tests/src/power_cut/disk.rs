@@ -28,13 +28,28 @@ pub struct Tree {
     pub files: BTreeMap<PathBuf, Vec<u8>>,
 }
 
-/// Replays the calls that had returned by `until`, all of them without it.
-pub fn replay(record: &Record, store: &Path, until: Option<Duration>, disk: Disk) -> Result<Tree> {
+/// Replays the calls that had returned by `until`, all of them without it. What had returned by `all_down` was put down by a
+/// sync of the whole filesystem.
+pub fn replay(
+    record: &Record,
+    store: &Path,
+    until: Option<Duration>,
+    all_down: Option<Duration>,
+    disk: Disk,
+) -> Result<Tree> {
     let mut state = State::new(store, disk);
+    let mut all_down = all_down;
     for (index, call) in record.calls.iter().enumerate() {
-        if until.is_none_or(|until| call.returned <= until) {
-            state.apply(index, call).with_context(|| format!("call {index}, {}", call.name))?;
+        if until.is_some_and(|until| call.returned > until) {
+            continue;
         }
+        if all_down.take_if(|all_down| call.returned > *all_down).is_some() {
+            state.put_all_down();
+        }
+        state.apply(index, call).with_context(|| format!("call {index}, {}", call.name))?;
+    }
+    if all_down.is_some() {
+        state.put_all_down();
     }
     let mut tree = Tree::default();
     state.gather(State::ROOT, Path::new(""), &mut tree);
@@ -247,6 +262,16 @@ impl State {
         }
     }
 
+    /// A sync of everything.
+    fn put_all_down(&mut self) {
+        for node in &mut self.nodes {
+            node.bytes_on_disk.clone_from(&node.bytes);
+            node.pending.clear();
+            node.names_on_disk.clone_from(&node.names);
+        }
+        self.renamings.clear();
+    }
+
     /// Puts names down, and with each what happened to the same name before.
     fn put_down(&mut self, which: impl Fn(&Renaming) -> bool) {
         let mut names = BTreeSet::new();
@@ -410,7 +435,7 @@ mod tests {
 
     #[track_caller]
     fn check(calls: &[&str], disk: Disk, expected: &[(&str, &str)]) {
-        let tree = replay(&record(calls), Path::new("/s"), None, disk).unwrap();
+        let tree = replay(&record(calls), Path::new("/s"), None, None, disk).unwrap();
         let found: Vec<(String, String)> = tree
             .files
             .iter()
@@ -429,6 +454,22 @@ mod tests {
         check(&calls, Disk::Live, &[("a", "xyz")]);
         check(&calls, Disk::Journal, &[("a", "xy")]);
         check(&calls, Disk::Posix, &[]);
+    }
+
+    #[test]
+    fn a_sync_of_everything_keeps_all_that_had_returned_before() {
+        let calls = [
+            MADE,
+            "write(5, \"x\", 1) = 1",
+            "write(5, \"y\", 1) = 1",
+            "renameat(AT_FDCWD, \"/s/a\", AT_FDCWD, \"/s/b\") = 0",
+        ];
+        for (second, expected) in [(0, ("a", "")), (1, ("a", "x")), (3, ("b", "xy")), (9, ("b", "xy"))] {
+            let all_down = Some(Duration::from_secs(second));
+            let tree = replay(&record(&calls), Path::new("/s"), None, all_down, Disk::Posix).unwrap();
+            let expected = (PathBuf::from(expected.0), expected.1.as_bytes().to_vec());
+            assert_eq!(tree.files.into_iter().collect::<Vec<_>>(), [expected], "{second}");
+        }
     }
 
     #[test]
@@ -467,7 +508,7 @@ mod tests {
                     1 2.0 fsync(5 <unfinished ...>\n\
                     2 2.5 pwrite64(5, \"\\x78\", 1, 0) = 1 <0.0>\n\
                     1 3.0 <... fsync resumed>) = 0 <1.0>\n";
-        let tree = replay(&Record::parse(text).unwrap(), Path::new("/s"), None, Disk::Journal).unwrap();
+        let tree = replay(&Record::parse(text).unwrap(), Path::new("/s"), None, None, Disk::Journal).unwrap();
         assert_eq!(tree.files.get(Path::new("a")), Some(&Vec::new()));
     }
 }

@@ -98,6 +98,18 @@ impl Record {
     }
 }
 
+/// From when to when the successful calls of a thread that does nothing else took (`-ttt -T`, without `-f`).
+pub fn spans(text: &str) -> Result<Vec<(Duration, Duration)>> {
+    let span = |line: &str| -> Result<(Duration, Duration)> {
+        let at = line.split(' ').next().unwrap_or_default();
+        let took = line.rsplit_once('<').and_then(|(_, text)| text.strip_suffix('>')).context("no duration")?;
+        let at = Duration::try_from_secs_f64(at.parse()?)?;
+        Ok((at, at + Duration::try_from_secs_f64(took.parse()?)?))
+    };
+    let done = text.lines().filter(|line| line.contains(" = 0 <"));
+    done.map(|line| span(line).with_context(|| line.to_owned())).collect()
+}
+
 /// A path as it was handed over.
 pub fn path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&bytes).into_owned())

@@ -87,6 +87,12 @@ fn class_quorum_survives_the_loss_of_one_server_with_its_store() -> Result<()> {
     come_back(&plan, &sent, "class quorum, a server lost with its store")
 }
 
+/// Who calls fsync or syncfs, if anybody does.
+enum Syncs {
+    Servers,
+    Us,
+}
+
 /// A cluster whose power was cut under load.
 struct PowerCut {
     plan: Plan,
@@ -95,15 +101,22 @@ struct PowerCut {
 }
 
 impl PowerCut {
-    fn of(flags: &[&str], servers: &[&str]) -> Result<Self> {
+    fn of(flags: &[&str], servers: &[&str], syncs: Syncs) -> Result<Self> {
         let plan = Plan::new()?.with(flags);
         let recorded = power_cut::recorded_nats_server(plan.folder())?;
         let mut cluster = begin(&plan.clone().nats_server(recorded))?;
+        let data = plan.folder().join("data");
         let load = Load::begin(cluster.ready.relay, "power", faults::MANY_SITES);
+        let tracer = match syncs {
+            Syncs::Servers => None,
+            Syncs::Us => Some(power_cut::record_syncs(cluster.process().id(), &data)?),
+        };
         load.until_accepted(WAITING)?;
         kill(&mut cluster)?;
         let sent = load.finish(0)?;
-        let data = plan.folder().join("data");
+        if let Some(mut tracer) = tracer {
+            tracer.wait()?;
+        }
         let servers = servers.iter().map(|name| Recording::read(&data, name)).collect::<Result<Vec<_>>>()?;
         servers.iter().try_for_each(Recording::check)?;
         Ok(Self { plan, servers, sent })
@@ -126,7 +139,7 @@ fn class_disk_on_one_server_survives_a_power_cut() -> Result<()> {
         return Ok(());
     }
     let _turn = turn();
-    let cut = PowerCut::of(&["--durability", "disk", "--nats", "1"], &["nats"])?;
+    let cut = PowerCut::of(&["--durability", "disk"], &["nats"], Syncs::Us)?;
     for percent in [50, 100] {
         let sent = cut.back_to(percent, Disk::Journal)?;
         come_back(&cut.plan, &sent, "class disk, a power cut")?;
@@ -141,7 +154,7 @@ fn class_disk_on_three_servers_survives_a_power_cut_of_all() -> Result<()> {
     }
     let _turn = turn();
     // Class quorum+disk is the same three servers with the same settings.
-    let cut = PowerCut::of(&["--durability", "disk"], &["nats-1", "nats-2", "nats-3"])?;
+    let cut = PowerCut::of(&["--durability", "disk", "--nats", "3"], &["nats-1", "nats-2", "nats-3"], Syncs::Servers)?;
     let sent = cut.back_to(100, Disk::Journal)?;
     come_back(&cut.plan, &sent, "three servers, a power cut")
 }
@@ -152,7 +165,7 @@ fn class_process_does_not_survive_a_power_cut() -> Result<()> {
         return Ok(());
     }
     let _turn = turn();
-    let cut = PowerCut::of(&["--durability", "process"], &["nats"])?;
+    let cut = PowerCut::of(&["--durability", "process"], &["nats"], Syncs::Servers)?;
     let sent = cut.back_to(100, Disk::Journal)?;
     let sink = Sink::start("127.0.0.1:0".parse()?)?;
     let cluster = cut.plan.clone().short_tiers().with(&["--trust-loopback"]).route("*", sink.address).start()?;

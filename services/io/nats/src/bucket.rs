@@ -121,7 +121,16 @@ impl Bucket {
 
     /// Writes; returns the new revision.
     pub(crate) async fn put(&self, key: &str, value: Bytes, expected: Expected) -> Result<u64, BucketError> {
-        self.write(key, value, expected, HeaderMap::new(), API_TIMEOUT).await
+        // What the value builds on is to be on disk before it, and it before whoever builds on it.
+        self.until_durable(key).await?;
+        let revision = self.write(key, value, expected, HeaderMap::new(), API_TIMEOUT).await?;
+        self.until_durable(key).await?;
+        Ok(revision)
+    }
+
+    async fn until_durable(&self, key: &str) -> Result<(), BucketError> {
+        let unavailable = |why: String| BucketError::Unavailable { key: key.to_owned(), why };
+        self.link.until_durable().await.map_err(|error| unavailable(error.to_string()))
     }
 
     /// Writes a value that vanishes by itself. The answer is waited for as long as `patience`.

@@ -27,6 +27,9 @@ pub struct NatsConfig {
     pub inbox_prefix: String,
     /// Copies of everything: 1 on a single server, 3 in a cluster.
     pub replicas: usize,
+    /// The store of the only server, if it is on this machine and does not call fsync itself: what it acknowledges counts when
+    /// the filesystem of this folder has been synced (syncfs), which is done for many at once. ext4 or btrfs.
+    pub sync_folder: Option<PathBuf>,
     /// What all streams together may hold, in bytes. It is reserved in JetStream's store (`max_file_store`) when the
     /// streams are made and shared out among them; a changed value is applied at the next start.
     pub storage_bytes: u64,
@@ -62,6 +65,7 @@ impl Default for NatsConfig {
             tls: NatsTls::default(),
             inbox_prefix: "_INBOX_postrider".to_owned(),
             replicas: 1,
+            sync_folder: None,
             storage_bytes: 8 << 30,
             publish_budget_secs: 30,
             tier_delays_secs: [60.0, 300.0, 900.0, 3_600.0, 14_400.0],
@@ -97,6 +101,7 @@ impl fmt::Debug for NatsConfig {
             .field("tls", &self.tls)
             .field("inbox_prefix", &self.inbox_prefix)
             .field("replicas", &self.replicas)
+            .field("sync_folder", &self.sync_folder)
             .field("storage_bytes", &self.storage_bytes)
             .field("publish_budget_secs", &self.publish_budget_secs)
             .field("tier_delays_secs", &self.tier_delays_secs)

@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::config::NatsConfig;
+use crate::group_commit::GroupCommit;
 use crate::link::Link;
 
 /// The oldest nats-server that is not refused.
@@ -72,6 +73,16 @@ pub(crate) async fn connect(config: &NatsConfig, name: &str) -> Result<Link, Con
     if !matches!(config.replicas, 1 | 3 | 5) {
         return Err(ConnectError::Config(format!("replicas is {}: it may be 1, 3 or 5", config.replicas)));
     }
+    let commit = match &config.sync_folder {
+        Some(_) if config.replicas > 1 => {
+            return Err(ConnectError::Config("sync_folder goes with a single server (replicas = 1)".to_owned()));
+        }
+        Some(folder) => Some(
+            GroupCommit::start(folder)
+                .map_err(|error| ConnectError::File { path: folder.clone(), why: error.to_string() })?,
+        ),
+        None => None,
+    };
     let servers = config
         .urls
         .iter()
@@ -107,7 +118,7 @@ pub(crate) async fn connect(config: &NatsConfig, name: &str) -> Result<Link, Con
     if !is_new_enough(&version) {
         return Err(ConnectError::TooOld { version, url });
     }
-    Ok(Link { client, reconnects })
+    Ok(Link { client, reconnects, commit })
 }
 
 fn options(config: &NatsConfig, name: &str) -> Result<ConnectOptions, ConnectError> {

@@ -34,7 +34,7 @@
 //!
 //! # Reading order
 //!
-//! `link`; `subject` and `layout` (what is where), `publish`, `intake`, `body`; `pull` and `handle`; `tier`, `promoter`, `splitter`;
+//! `link` (with `group_commit`); `subject` and `layout` (what is where), `publish`, `intake`, `body`; `pull` and `handle`; `tier`, `promoter`, `splitter`;
 //! `events`, `waiting` (reading everything); `bucket` and on it `config_store`, `snapshot`, `lease`, `audit_store`; `question`,
 //! `shard_state`.
 
@@ -45,6 +45,9 @@ mod connect;
 pub use connect::ConnectError;
 
 mod link;
+
+mod group_commit;
+pub use group_commit::{NotOnDisk, suits};
 
 mod subject;
 

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::group_commit::{GroupCommit, NotOnDisk};
+
 /// Why a request has no answer. Whether it was heard is not known.
 #[derive(Debug, Error)]
 pub(crate) enum NoAnswer {
@@ -30,9 +32,19 @@ pub(crate) enum NoAnswer {
 pub(crate) struct Link {
     pub(crate) client: Client,
     pub(crate) reconnects: watch::Receiver<u64>,
+    /// Where the server leaves it to us to put its store on disk.
+    pub(crate) commit: Option<GroupCommit>,
 }
 
 impl Link {
+    /// Returns when what has been acknowledged is as durable as the class of the cluster says.
+    pub(crate) async fn until_durable(&self) -> Result<(), NotOnDisk> {
+        match &self.commit {
+            Some(commit) => commit.wait().await,
+            None => Ok(()),
+        }
+    }
+
     /// Asks once.
     pub(crate) async fn request(
         &self,

@@ -123,7 +123,16 @@ impl Spool {
             let left = deadline.saturating_duration_since(Instant::now());
             let patience = left.clamp(Duration::from_millis(100), API_TIMEOUT);
             let why = match self.try_publish(subject, headers.clone(), payload.clone(), patience).await {
-                Ok(sequence) => return Ok(sequence),
+                Ok(sequence) => {
+                    return match self.link().until_durable().await {
+                        Ok(()) => Ok(sequence),
+                        Err(error) => Err(PublishError::Unavailable {
+                            subject: subject.to_owned(),
+                            budget,
+                            why: error.to_string(),
+                        }),
+                    };
+                }
                 Err(Refusal::Full) => return Err(PublishError::Full { subject: subject.to_owned() }),
                 Err(Refusal::Passing(why)) => why,
             };

@@ -1,68 +1,14 @@
 //! The flags of `postrider up`, and the ports they ask for.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use postrider_model::{Domain, NextHop, Route};
 
-/// What a `250` promises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Durability {
-    /// Survives kill -9 of anything; not a power cut.
-    Process,
-    /// On disk (fsync) before `250`: survives a power cut.
-    Disk,
-    /// On two of three nats-servers before `250`: survives the loss of one of them with its store.
-    Quorum,
-    /// On disk (fsync) of two of three nats-servers before `250`: survives that loss, and a power cut of all.
-    #[value(name = "quorum+disk")]
-    QuorumDisk,
-}
-
-impl Durability {
-    /// The name of the class.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Disk => "disk",
-            Self::Quorum => "quorum",
-            Self::QuorumDisk => "quorum+disk",
-        }
-    }
-
-    /// What it means, for the banner.
-    pub const fn promise(self) -> &'static str {
-        match self {
-            Self::Process => "a 250 survives kill -9 of anything, not a power cut (--durability disk does)",
-            Self::Disk => "a 250 means the mail is on disk (fsync)",
-            Self::Quorum => {
-                "a 250 means two of three nats-servers have the mail: one may be lost with its store; no power cut"
-            }
-            Self::QuorumDisk => "a 250 means two of three nats-servers have the mail on disk (fsync)",
-        }
-    }
-
-    /// How many nats-servers it takes, the best number first. For `disk` three are quicker than one, because their Raft log
-    /// puts many messages down with one fsync.
-    pub const fn servers(self) -> &'static [usize] {
-        match self {
-            Self::Process => &[1],
-            Self::Disk => &[3, 1],
-            Self::Quorum | Self::QuorumDisk => &[3],
-        }
-    }
-
-    /// Whether fsync comes before `250`.
-    pub const fn is_on_disk(self) -> bool {
-        match self {
-            Self::Process | Self::Quorum => false,
-            Self::Disk | Self::QuorumDisk => true,
-        }
-    }
-}
+use super::durability::{Durability, Keeping};
 
 /// The whole cluster in one process, with nats-server as its child.
 #[derive(Args, Clone, Debug)]
@@ -82,7 +28,7 @@ pub struct UpArgs {
     #[arg(long, value_enum, value_name = "CLASS", hide_default_value = true)]
     pub durability: Option<Durability>,
 
-    /// How many nats-servers to start, 1 or 3 [default: 1 for process, else 3; disk works with 1 too, more slowly].
+    /// How many nats-servers to start, 1 or 3 [default: 1 for process and, on ext4 and btrfs, for disk; else 3].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=3))]
     pub nats: Option<u8>,
 
@@ -114,24 +60,22 @@ pub struct UpArgs {
 }
 
 impl UpArgs {
-    /// The class that the flags ask for, and how many nats-servers keep its promise.
+    /// The class that the flags ask for, and how its promise is kept with the store in this folder.
     ///
     /// # Errors
     /// If the number of servers does not go with the class.
-    pub fn durability(&self) -> anyhow::Result<(Durability, usize)> {
+    pub fn durability(&self, data: &Path) -> anyhow::Result<(Durability, Keeping)> {
         let by_servers = if self.nats == Some(3) { Durability::Quorum } else { Durability::Process };
         let class = self.durability.unwrap_or(by_servers);
-        let possible = class.servers();
-        let servers = self.nats.map_or(possible.first().copied().unwrap_or(1), usize::from);
-        if !possible.contains(&servers) {
+        let Some(keeping) = Keeping::of(class, self.nats, data) else {
             bail!(
-                "--durability {} takes {} nats-server(s), not {servers}: leave --nats out, or choose --durability {}",
+                "--durability {} does not go with --nats {}: leave --nats out, or choose --durability {}",
                 class.as_str(),
-                possible.first().copied().unwrap_or(1),
-                if servers == 3 { "quorum" } else { "process or disk" }
+                self.nats.unwrap_or(1),
+                if self.nats == Some(3) { "quorum" } else { "process or disk" }
             );
-        }
-        Ok((class, servers))
+        };
+        Ok((class, keeping))
     }
 }
 
@@ -211,6 +155,7 @@ impl Ports {
 
 #[cfg(test)]
 mod tests {
+    use super::super::durability::Sync;
     use super::*;
 
     #[test]
@@ -240,17 +185,24 @@ mod tests {
             #[command(flatten)]
             up: UpArgs,
         }
-        let asked = |flags: &[&str]| {
+        let asked_in = |folder: &str, flags: &[&str]| {
             let line = <Line as clap::Parser>::try_parse_from(["up"].iter().chain(flags)).unwrap();
-            line.up.durability().map(|(class, servers)| (class.as_str(), servers)).map_err(|error| error.to_string())
+            let asked = line.up.durability(Path::new(folder));
+            asked.map(|(class, how)| (class.as_str(), how.servers, how.sync)).map_err(|error| error.to_string())
         };
-        assert_eq!(asked(&[]).unwrap(), ("process", 1));
-        assert_eq!(asked(&["--nats", "3"]).unwrap(), ("quorum", 3));
-        assert_eq!(asked(&["--durability", "quorum+disk"]).unwrap(), ("quorum+disk", 3));
-        assert_eq!(asked(&["--durability", "disk"]).unwrap(), ("disk", 3));
-        assert_eq!(asked(&["--durability", "disk", "--nats", "1"]).unwrap(), ("disk", 1));
+        // No store for mail, but a filesystem that promises nothing about renamed files.
+        let asked = |flags: &[&str]| asked_in("/proc", flags);
+        assert_eq!(asked(&[]).unwrap(), ("process", 1, Sync::Never));
+        assert_eq!(asked(&["--nats", "3"]).unwrap(), ("quorum", 3, Sync::Never));
+        assert_eq!(asked(&["--durability", "quorum+disk"]).unwrap(), ("quorum+disk", 3, Sync::Always));
+        assert_eq!(asked(&["--durability", "disk"]).unwrap(), ("disk", 3, Sync::Always));
+        assert_eq!(asked(&["--durability", "disk", "--nats", "1"]).unwrap(), ("disk", 1, Sync::Always));
         assert!(asked(&["--durability", "process", "--nats", "3"]).unwrap_err().contains("--durability quorum"));
         assert!(asked(&["--durability", "quorum", "--nats", "1"]).unwrap_err().contains("process or disk"));
         assert!(asked(&["--nats", "2"]).is_err());
+        if postrider_nats::suits(Path::new("/")).is_ok() {
+            assert_eq!(asked_in("/", &["--durability", "disk"]).unwrap(), ("disk", 1, Sync::Together));
+            assert_eq!(asked_in("/", &["--durability", "disk", "--nats", "3"]).unwrap(), ("disk", 3, Sync::Always));
+        }
     }
 }

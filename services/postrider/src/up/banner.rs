@@ -11,8 +11,9 @@ use postrider_runtime::Readiness;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::arguments::{Durability, UpArgs};
+use super::arguments::UpArgs;
 use super::demo;
+use super::durability::Durability;
 use super::store::{Secrets, Store, write_private};
 
 /// Everything worth knowing about a running cluster.

@@ -8,7 +8,8 @@ use anyhow::bail;
 use futures_util::future::{join_all, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::arguments::{Durability, Ports};
+use super::arguments::Ports;
+use super::durability::Sync;
 
 mod program;
 pub use program::find;
@@ -26,7 +27,7 @@ impl NatsServers {
     ///
     /// # Errors
     /// If the folder holds the queue of another number of servers, or one does not come up.
-    pub async fn start(program: &Path, data: &Path, ports: &Ports, durability: Durability) -> anyhow::Result<Self> {
+    pub async fn start(program: &Path, data: &Path, ports: &Ports, sync: Sync) -> anyhow::Result<Self> {
         let names = names(ports.nats.len());
         refuse_the_queue_of_others(data, &names)?;
         let plans = names.iter().zip(&ports.nats).enumerate().map(|(number, (name, &address))| Plan {
@@ -34,7 +35,7 @@ impl NatsServers {
             data: data.to_owned(),
             name: (*name).to_owned(),
             address,
-            sync_always: durability.is_on_disk(),
+            sync_always: sync == Sync::Always,
             further: ports.nats_routes.get(number).map_or_else(String::new, |&own| routes(own, &ports.nats_routes)),
         });
         let plans: Vec<Plan> = plans.collect();
@@ -93,8 +94,9 @@ fn refuse_the_queue_of_others(data: &Path, names: &[&str]) -> anyhow::Result<()>
             let (holds, starts) = if names.len() == 1 { ("three", "one") } else { ("one", "three") };
             bail!(
                 "{} holds the queue of {holds} nats-server(s), and {starts} would be started: mail in it would wait unseen. Start \
-                 with the --durability it was made with, or with another --data DIR",
-                store.display()
+                 with the --durability (and --nats {}) it was made with, or with another --data DIR",
+                store.display(),
+                if holds == "one" { 1 } else { 3 }
             );
         }
     }
