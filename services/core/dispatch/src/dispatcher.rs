@@ -28,6 +28,8 @@ mod lane;
 
 mod turns;
 
+mod shares;
+
 mod alarm;
 
 mod kept;
@@ -71,7 +73,8 @@ use jams::Jams;
 use lane::Lanes;
 use moves::Moves;
 use per_class::PerClass;
-use turns::Turns;
+use shares::Shares;
+use turns::PathTurns;
 
 use crate::retry::Dice;
 
@@ -88,10 +91,13 @@ pub struct Dispatcher {
     conversations: HashMap<Conversation, Talk>,
     /// Those among them that have nothing to do.
     idle: BTreeSet<Conversation>,
+    /// How many of them are being closed.
+    closing: usize,
     requests: HashMap<RequestId, Request>,
     /// Questions for connections that are out.
     asked_connections: usize,
-    turns: PerClass<Turns>,
+    turns: PerClass<PathTurns>,
+    shares: Shares,
     bodies: Bodies,
     moves: Moves,
     jams: Jams,
@@ -114,9 +120,11 @@ impl Dispatcher {
             lanes: Lanes::default(),
             conversations: HashMap::new(),
             idle: BTreeSet::new(),
+            closing: 0,
             requests: HashMap::new(),
             asked_connections: 0,
             turns: PerClass::default(),
+            shares: Shares::default(),
             bodies: Bodies::new(config.body_bytes),
             moves: Moves::default(),
             jams: Jams::default(),

@@ -1,5 +1,5 @@
 //! How a conversation comes about: a lane wants one, its path asks the limit owner, one question at a time for each class,
-//! sites in turn; a permit opens a connection for the next ticket. Also the renewal of permits.
+//! tenants in turn; a permit opens a connection for the next ticket. Also the renewal of permits.
 
 use std::time::Duration;
 
@@ -26,16 +26,15 @@ pub(super) enum Request {
 impl Dispatcher {
     /// Notes that a lane may want a connection for a class.
     pub(super) fn wants(&mut self, id: LaneId, class: Class) {
+        let quantum = self.config.quantum;
         let Some((lane, path)) = self.lanes.both_mut(id) else { return };
         if !lane.wants(class, &self.config, self.now) {
             return;
         }
-        if !lane.wanting[class] {
-            lane.wanting[class] = true;
-            path.wanting[class].push_back(id);
-        }
-        let (path_id, site) = (lane.path, path.path.site.clone());
-        self.turns[class].push(&site, path_id);
+        let path_id = lane.path;
+        let Some(tenant) = lane.queues[class].next_tenant(quantum) else { return };
+        path.wanting[class].push(tenant, id);
+        self.turns[class].push(tenant, &path.path.site, path_id);
     }
 
     /// Asks for connections, as far as there is room for them in this process.
@@ -54,7 +53,7 @@ impl Dispatcher {
         }
     }
 
-    fn has_room_for_conversation(&self, class: Class) -> bool {
+    pub(super) fn has_room_for_conversation(&self, class: Class) -> bool {
         let all = self.config.conversations.max(1);
         let open = self.conversations.len() + self.asked_connections;
         match class {
@@ -85,13 +84,11 @@ impl Dispatcher {
     /// The lane of a path whose turn it is to get a connection.
     fn next_wanting(&mut self, id: PathId, class: Class) -> Option<LaneId> {
         loop {
-            let lane_id = *self.lanes.path(id)?.wanting[class].front()?;
-            match self.lanes.lane_mut(lane_id) {
-                Some(lane) if lane.wants(class, &self.config, self.now) => return Some(lane_id),
-                Some(lane) => lane.wanting[class] = false,
-                None => {}
+            let (_, &lane) = self.lanes.path_mut(id)?.wanting[class].first()?;
+            if self.lanes.lane(lane).is_some_and(|lane| lane.wants(class, &self.config, self.now)) {
+                return Some(lane);
             }
-            self.lanes.path_mut(id)?.wanting[class].pop_front();
+            self.lanes.path_mut(id)?.wanting[class].pop();
         }
     }
 
@@ -183,9 +180,9 @@ impl Dispatcher {
 
     /// Lets a path ask once more, if one of its lanes wants a connection.
     pub(super) fn ask_again(&mut self, id: PathId, class: Class) {
-        if let Some(path) = self.lanes.path(id).filter(|path| !path.wanting[class].is_empty()) {
-            let site = path.path.site.clone();
-            self.turns[class].push(&site, id);
+        let Some(path) = self.lanes.path_mut(id) else { return };
+        if let Some((tenant, _)) = path.wanting[class].first() {
+            self.turns[class].push(tenant, &path.path.site, id);
         }
     }
 
@@ -208,22 +205,24 @@ impl Dispatcher {
             self.actions.push_back(Action::Release { permit: permit.id, path: path_state, used: 0 });
             return;
         };
-        if let Some(wanting) = path.wanting[asked].pop_front() {
-            path.wanting[asked].push_back(wanting);
-        }
+        path.wanting[asked].pop();
+        let Some(tenant) = self.index.get(ticket).map(|held| held.entry.tenant.clone()) else { return };
         path.conversations += 1;
         lane.conversations += 1;
         self.last_conversation += 1;
         let id = Conversation(self.last_conversation);
-        let talk = Talk::new(lane_id, asked, permit, ticket, now);
+        let talk = Talk::new(lane_id, asked, tenant.clone(), permit, ticket, now);
         lane.count(id, &talk);
         self.alarms.set(Alarm::Conversation(id), talk.wake_at(self.config.idle_timeout));
         self.conversations.insert(id, talk);
         let exchange = lane.exchange.clone();
+        let weight = self.weight_of(&tenant);
+        self.shares.add(&tenant, weight);
         self.left_line(lane_id);
         self.set_stage(ticket, Stage::Bound(id));
         self.actions.push_back(Action::Open { conversation: id, path: path_state, exchange, ticket });
         self.read_ahead_of(ticket);
+        self.wants(lane_id, asked);
     }
 
     /// Asks to keep a conversation's permit, and for leave to send to `messages` more recipients.

@@ -1,13 +1,14 @@
 //! Which bodies are in memory: within a budget, a fifth of it for transactional mail alone. What is furthest from its turn
 //! is dropped first; what comes near its turn is read again. Only the shell touches bytes.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use postrider_model::{Class, Timestamp};
 
 use super::index::{Held, Stage};
 use super::lane::LaneId;
 use super::per_class::PerClass;
+use super::turns::Turns;
 use super::{Action, Dispatcher, Ticket};
 
 /// Where a body is.
@@ -32,8 +33,8 @@ pub(super) struct Bodies {
     /// Bodies that may be dropped, by their turns.
     loose: PerClass<BTreeSet<(Timestamp, Ticket)>>,
     loose_bytes: PerClass<u64>,
-    /// Bodies that are needed and find no room.
-    queue: PerClass<VecDeque<Ticket>>,
+    /// Bodies that are needed and find no room, tenants in turn.
+    queue: PerClass<Turns<Ticket>>,
     /// Envelopes in the index whose bodies nobody has asked for.
     absent: usize,
 }
@@ -150,7 +151,7 @@ impl Dispatcher {
             Body::Absent => {
                 held.body = Body::Queued;
                 self.bodies.absent -= 1;
-                self.bodies.queue[class].push_back(ticket);
+                self.bodies.queue[class].push(&held.entry.tenant, ticket);
             }
         }
     }
@@ -225,7 +226,7 @@ impl Dispatcher {
     /// Reads what was needed and found no room, as far as there is some now.
     pub(super) fn read_queued_bodies(&mut self) {
         for class in Class::ALL {
-            while let Some(&ticket) = self.bodies.queue[class].front() {
+            while let Some((_, &ticket)) = self.bodies.queue[class].first() {
                 let wanted = self.index.get_mut(ticket).filter(|held| held.body == Body::Queued);
                 match wanted {
                     None => {}
@@ -236,7 +237,7 @@ impl Dispatcher {
                     Some(held) if self.bodies.can_make_room(class, held.entry.size_bytes()) => self.read_body(ticket),
                     Some(_) => break,
                 }
-                self.bodies.queue[class].pop_front();
+                self.bodies.queue[class].pop();
             }
         }
     }

@@ -57,6 +57,9 @@ impl Dispatcher {
         if let Some(lane) = self.lanes.lane_mut(lane) {
             lane.ceiling.take_if(|(_, until)| *until <= now);
         }
+        if self.gives_way(id) {
+            self.close(id);
+        }
         self.choose(id);
         self.wants(lane, Class::Transactional);
         self.wants(lane, Class::Bulk);
@@ -105,7 +108,7 @@ impl Dispatcher {
     }
 
     /// The next ticket a conversation may carry.
-    fn next_for(&mut self, id: Conversation) -> Option<(Class, Ticket, u32)> {
+    pub(super) fn next_for(&mut self, id: Conversation) -> Option<(Class, Ticket, u32)> {
         let talk = self.conversations.get(&id)?;
         let quantum = self.config.quantum;
         let lane = self.lanes.lane_mut(talk.lane)?;
@@ -132,6 +135,9 @@ impl Dispatcher {
 
     /// Transmits, or waits for the body first.
     fn begin(&mut self, id: Conversation, ticket: Ticket, recipients: u32) {
+        if let Some(tenant) = self.index.get(ticket).map(|held| held.entry.tenant.clone()) {
+            self.carries_for(id, &tenant);
+        }
         let is_held = self.index.get(ticket).is_some_and(|held| matches!(held.body, Body::Held(_)));
         if is_held {
             self.change(id, |talk, _| talk.carries(ticket, recipients));
@@ -175,7 +181,11 @@ impl Dispatcher {
             return;
         }
         self.actions.push_back(Action::Close(id));
+        self.closing += 1;
         if let Some(lane) = self.conversations.get(&id).map(|talk| talk.lane) {
+            if let Some((_, path)) = self.lanes.both_mut(lane) {
+                path.closing += 1;
+            }
             self.rouse(lane);
         }
         match before {

@@ -26,7 +26,8 @@ pub struct DispatcherConfig {
     pub idle_timeout: Duration,
     /// One more connection is opened at a time for each so many ready messages.
     pub messages_per_opening: usize,
-    /// Recipients a tenant may send to in a row before the next tenant's turn; at least 100, the largest part.
+    /// Recipients a tenant of weight 1 may send to in a row before the next tenant's turn. A larger part takes several turns. Also
+    /// the messages a conversation carries before it gives way to who has none.
     pub quantum: u32,
     /// Bodies read ahead for each exchange.
     pub read_ahead: usize,
@@ -56,7 +57,7 @@ impl Default for DispatcherConfig {
             conversations: 2_000,
             idle_timeout: Duration::from_secs(3),
             messages_per_opening: 10,
-            quantum: 100,
+            quantum: 10,
             read_ahead: 8,
             moves_at_once: 500,
             jam_from: 200,

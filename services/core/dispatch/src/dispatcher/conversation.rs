@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use postrider_model::{Class, Timestamp};
+use postrider_model::{Class, TenantId, Timestamp};
 
 use super::lane::LaneId;
 use super::{Permit, RequestId, Ticket};
@@ -14,6 +14,8 @@ pub(super) struct Talk {
     pub(super) lane: LaneId,
     /// The class its connection was asked for.
     pub(super) asked: Class,
+    /// Whose mail it carries, or carried last.
+    pub(super) tenant: TenantId,
     pub(super) permit: Permit,
     /// When to renew the permit.
     pub(super) renew_at: Timestamp,
@@ -57,10 +59,18 @@ fn renewal(permit: &Permit, now: Timestamp) -> Timestamp {
 }
 
 impl Talk {
-    pub(super) fn new(lane: LaneId, asked: Class, permit: Permit, ticket: Ticket, now: Timestamp) -> Self {
+    pub(super) fn new(
+        lane: LaneId,
+        asked: Class,
+        tenant: TenantId,
+        permit: Permit,
+        ticket: Ticket,
+        now: Timestamp,
+    ) -> Self {
         Self {
             lane,
             asked,
+            tenant,
             permit,
             renew_at: renewal(&permit, now),
             used: 0,

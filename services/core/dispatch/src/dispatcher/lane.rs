@@ -2,7 +2,7 @@
 //! exchangers fail. Lanes to one site from one source share a path, whose limits they ask for. Only holds and counts;
 //! what follows from it is decided elsewhere.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use postrider_model::{Class, SiteName, TenantId, TenantWeight, Timestamp, WaitReason};
 
@@ -11,6 +11,7 @@ use super::kept::Kept;
 use super::pace::Pace;
 use super::per_class::PerClass;
 use super::queue::FairQueue;
+use super::turns::Turns;
 use super::{Conversation, DispatcherConfig, Entry, Exchange, Path, Source};
 
 /// Names a lane. Never used twice.
@@ -52,8 +53,6 @@ pub(super) struct Lane {
     pub(super) booked: Timestamp,
     /// When its queues are looked at for what waits too long.
     pub(super) review_at: Option<Timestamp>,
-    /// Whether it stands among the lanes of its path that want a connection.
-    pub(super) wanting: PerClass<bool>,
     /// Whether something of it is to be moved.
     pub(super) moving: PerClass<bool>,
 }
@@ -162,9 +161,11 @@ pub(super) struct PathState {
     /// What the owner said last, if it was "not now".
     pub(super) wait: PerClass<Option<Wait>>,
     /// Lanes that want a connection, in turn; maybe some that did, and some that are forgotten.
-    pub(super) wanting: PerClass<VecDeque<LaneId>>,
+    pub(super) wanting: PerClass<Turns<LaneId>>,
     /// Conversations, not counting those not yet permitted.
     pub(super) conversations: u32,
+    /// Those among them that are being closed.
+    pub(super) closing: u32,
     /// Those among them that have nothing to do, by the class of their permits.
     pub(super) idle: PerClass<BTreeSet<Conversation>>,
 }
@@ -306,6 +307,7 @@ impl Lanes {
             wait: PerClass::default(),
             wanting: PerClass::default(),
             conversations: 0,
+            closing: 0,
             idle: PerClass::default(),
         };
         self.paths.insert(id, state);
@@ -334,7 +336,6 @@ impl Lanes {
             pace: Pace::default(),
             booked: Timestamp::default(),
             review_at: None,
-            wanting: PerClass::default(),
             moving: PerClass::default(),
         };
         self.lanes.insert(id, lane);

@@ -1,5 +1,6 @@
 //! A queue that several tenants share fairly: deficit round robin (Shreedhar and Varghese 1995) over first-in-first-out
-//! queues, counted in recipients. Any ticket can be taken out of the middle. It knows nothing of paths or time.
+//! queues, counted in recipients. Who has had nothing in it has one turn before the others, and none like it until the round
+//! is over (as flows in RFC 8290 section 4.2). Any ticket can be taken out of the middle. It knows nothing of paths or time.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -14,12 +15,17 @@ pub(super) type Place = i64;
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
     tenants: HashMap<TenantId, TenantQueue>,
-    /// Every tenant with something ready once, and maybe some without: those are dropped when their turn comes.
+    /// Tenants that have had no turn since they came. With those of the ring: every tenant with something ready once, and
+    /// maybe some without.
+    fresh: VecDeque<TenantId>,
+    /// All others. Who has nothing ready is dropped when his turn comes, and no earlier: till then he is not new again.
     ring: VecDeque<TenantId>,
     /// Every tenant with something ready, by the cost of it.
     by_cost: BTreeSet<(u64, TenantId)>,
     length: usize,
     cost: u64,
+    /// What those with something ready weigh together.
+    weights: u64,
 }
 
 #[derive(Debug, Default)]
@@ -101,11 +107,12 @@ impl FairQueue {
         self.cost
     }
 
-    /// How much lies before a newcomer of this tenant, if all tenants get their equal share.
+    /// How much lies before a newcomer of this tenant, if all tenants get their share.
     pub(super) fn cost_before(&self, tenant: &TenantId) -> u64 {
-        let own = self.tenants.get(tenant).map_or(0, |queue| queue.cost);
-        let others = u64::try_from(self.by_cost.len()).unwrap_or(u64::MAX);
-        self.cost.min(own.saturating_mul(others.max(1)).saturating_add(own.max(1)))
+        let queue = self.tenants.get(tenant).filter(|queue| queue.cost > 0);
+        let Some(queue) = queue else { return self.cost.min(1) };
+        let rounds = queue.cost.saturating_mul(self.weights) / u64::from(queue.weight.get());
+        self.cost.min(rounds.saturating_add(queue.cost))
     }
 
     /// Puts a ticket behind its tenant's others.
@@ -139,32 +146,39 @@ impl FairQueue {
     /// The ticket whose turn it is, and its cost.
     pub(super) fn next(&mut self, quantum: u32) -> Option<(Ticket, u32)> {
         loop {
-            let tenant = self.ring.front()?;
-            let Some(queue) = self.tenants.get_mut(tenant) else {
-                self.ring.pop_front();
-                continue;
-            };
-            let Some((_, (ticket, cost))) = queue.tickets.first() else {
-                self.tenants.remove(tenant);
-                self.ring.pop_front();
-                continue;
-            };
-            if !queue.on_turn {
-                queue.on_turn = true;
-                queue.deficit += u64::from(quantum.max(1)) * u64::from(queue.weight.get());
-            }
-            if queue.deficit >= u64::from(cost) {
-                return Some((ticket, cost));
+            let is_fresh = !self.fresh.is_empty();
+            let turns = if is_fresh { &mut self.fresh } else { &mut self.ring };
+            let queue = self.tenants.get_mut(turns.front()?)?;
+            if let Some((_, (ticket, cost))) = queue.tickets.first() {
+                if !queue.on_turn {
+                    queue.on_turn = true;
+                    queue.deficit += u64::from(quantum.max(1)) * u64::from(queue.weight.get());
+                }
+                if queue.deficit >= u64::from(cost) {
+                    return Some((ticket, cost));
+                }
             }
             queue.on_turn = false;
-            self.ring.rotate_left(1);
+            let is_over = queue.tickets.is_empty() && !is_fresh;
+            let tenant = turns.pop_front()?;
+            if is_over {
+                self.tenants.remove(&tenant);
+            } else {
+                self.ring.push_back(tenant);
+            }
         }
+    }
+
+    /// Whose turn it is.
+    pub(super) fn next_tenant(&mut self, quantum: u32) -> Option<&TenantId> {
+        self.next(quantum)?;
+        self.fresh.front().or(self.ring.front())
     }
 
     /// Takes the ticket whose turn it is.
     pub(super) fn pop(&mut self, quantum: u32) -> Option<Ticket> {
         let (ticket, cost) = self.next(quantum)?;
-        let tenant = self.ring.front()?.clone();
+        let tenant = self.next_tenant(quantum)?.clone();
         let queue = self.tenants.get_mut(&tenant)?;
         queue.deficit -= u64::from(cost);
         let (place, _) = queue.tickets.first()?;
@@ -181,7 +195,7 @@ impl FairQueue {
     /// The next few tickets, about in the order of their turns.
     pub(super) fn upcoming(&self, most: usize) -> Vec<Ticket> {
         let mut found = Vec::new();
-        for tenant in self.ring.iter().take(most) {
+        for tenant in self.fresh.iter().chain(&self.ring).take(most) {
             let Some(queue) = self.tenants.get(tenant) else { continue };
             found.extend(queue.tickets.in_order().take(most - found.len()).map(|(ticket, _)| ticket));
             if found.len() >= most {
@@ -196,16 +210,21 @@ impl FairQueue {
         for (tenant, queue) in &mut self.tenants {
             queue.weight = weights.get(tenant).copied().unwrap_or_default();
         }
+        let weights = self.tenants.values().filter(|queue| queue.cost > 0).map(|queue| u64::from(queue.weight.get()));
+        self.weights = weights.sum();
     }
 
     fn queue(&mut self, tenant: &TenantId, weight: TenantWeight) -> &mut TenantQueue {
         if !self.tenants.contains_key(tenant) {
-            self.ring.push_back(tenant.clone());
+            self.fresh.push_back(tenant.clone());
         }
         let queue = self.tenants.entry(tenant.clone()).or_default();
-        queue.weight = weight;
         if queue.tickets.is_empty() {
-            queue.deficit = 0;
+            queue.weight = weight;
+            // Nothing is saved for later turns.
+            if !queue.on_turn {
+                queue.deficit = 0;
+            }
         }
         queue
     }
@@ -221,11 +240,14 @@ impl FairQueue {
     }
 
     fn recount(&mut self, tenant: &TenantId, before: u64, after: u64) {
+        let weight = self.tenants.get(tenant).map_or(0, |queue| u64::from(queue.weight.get()));
         if before > 0 {
             self.by_cost.remove(&(before, tenant.clone()));
+            self.weights -= weight;
         }
         if after > 0 {
             self.by_cost.insert((after, tenant.clone()));
+            self.weights += weight;
         }
     }
 }

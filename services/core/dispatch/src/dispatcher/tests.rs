@@ -4,6 +4,8 @@ mod world;
 
 mod choosing;
 
+mod fairness;
+
 mod conversations;
 
 mod waiting;

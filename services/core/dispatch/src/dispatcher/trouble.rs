@@ -21,12 +21,17 @@ impl Dispatcher {
     pub(super) fn conversation_ended(&mut self, id: Conversation, failure: Option<&Failure>) {
         let Some(talk) = self.conversations.remove(&id) else { return };
         self.alarms.set(Alarm::Conversation(id), None);
+        self.shares.remove(&talk.tenant);
         let Some((lane, path)) = self.lanes.both_mut(talk.lane) else { return };
         lane.uncount(id, &talk);
         path.idle[talk.permit.class].remove(&id);
         self.idle.remove(&id);
         lane.conversations -= 1;
         path.conversations -= 1;
+        if talk.stage == TalkStage::Closing {
+            path.closing -= 1;
+            self.closing -= 1;
+        }
         for class in Class::ALL {
             path.wait[class].take_if(|wait| wait.reason == WaitReason::ConnectionLimit);
         }

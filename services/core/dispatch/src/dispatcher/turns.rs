@@ -1,30 +1,100 @@
-//! Whose turn it is to ask for a connection: sites one after the other, and within a site its paths.
+//! Whose turn it is to have something there is not enough of: tenants one after the other, each as often as the next; who has
+//! waited for nothing has one turn before the others, and none like it until the round is over.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 
-use postrider_model::SiteName;
+use postrider_model::{SiteName, TenantId};
 
 use super::lane::PathId;
 
-/// Paths that may want a connection.
+/// What tenants wait for, each thing once for each tenant.
+#[derive(Debug)]
+pub(super) struct Turns<T> {
+    /// Tenants that have had no turn since they came.
+    fresh: VecDeque<TenantId>,
+    /// All others, and some that wait for nothing any more: until their turn comes, they are not new again.
+    ring: VecDeque<TenantId>,
+    lines: HashMap<TenantId, VecDeque<T>>,
+    waiting: HashSet<(TenantId, T)>,
+}
+
+impl<T> Default for Turns<T> {
+    fn default() -> Self {
+        Self { fresh: VecDeque::new(), ring: VecDeque::new(), lines: HashMap::new(), waiting: HashSet::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Turns<T> {
+    /// Puts a thing behind the tenant's others, unless it waits already.
+    pub(super) fn push(&mut self, tenant: &TenantId, thing: T) {
+        if !self.waiting.insert((tenant.clone(), thing.clone())) {
+            return;
+        }
+        if !self.lines.contains_key(tenant) {
+            self.fresh.push_back(tenant.clone());
+        }
+        self.lines.entry(tenant.clone()).or_default().push_back(thing);
+    }
+
+    /// Whose turn it is, and for what.
+    pub(super) fn first(&mut self) -> Option<(&TenantId, &T)> {
+        loop {
+            let is_fresh = !self.fresh.is_empty();
+            let turns = if is_fresh { &mut self.fresh } else { &mut self.ring };
+            if self.lines.get(turns.front()?).is_some_and(|line| !line.is_empty()) {
+                break;
+            }
+            let tenant = turns.pop_front()?;
+            if is_fresh {
+                self.ring.push_back(tenant);
+            } else {
+                self.lines.remove(&tenant);
+            }
+        }
+        let tenant = self.fresh.front().or(self.ring.front())?;
+        Some((tenant, self.lines.get(tenant)?.front()?))
+    }
+
+    /// What the first other tenant waits for, and whether that one has had no turn since it came.
+    pub(super) fn first_but(&self, tenant: &TenantId) -> Option<(&T, bool)> {
+        let others = self.fresh.iter().map(|other| (other, true)).chain(self.ring.iter().map(|other| (other, false)));
+        let mut others = others.filter(|&(other, _)| other != tenant);
+        others.find_map(|(other, is_fresh)| Some((self.lines.get(other)?.front()?, is_fresh)))
+    }
+
+    /// How many things others than this tenant wait for.
+    fn others_than(&self, tenant: &TenantId) -> usize {
+        self.waiting.len() - self.lines.get(tenant).map_or(0, VecDeque::len)
+    }
+
+    /// Takes the first: the tenant's turn is over.
+    pub(super) fn pop(&mut self) -> Option<(TenantId, T)> {
+        self.first()?;
+        let tenant = self.fresh.pop_front().or_else(|| self.ring.pop_front())?;
+        let thing = self.lines.get_mut(&tenant)?.pop_front()?;
+        self.ring.push_back(tenant.clone());
+        let taken = (tenant, thing);
+        self.waiting.remove(&taken);
+        Some(taken)
+    }
+}
+
+/// Paths that may want a connection: within a tenant, sites one after the other, and within a site its paths.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
-    sites: VecDeque<SiteName>,
+pub(super) struct PathTurns {
+    sites: Turns<SiteName>,
     paths: HashMap<SiteName, VecDeque<PathId>>,
     waiting: HashSet<PathId>,
 }
 
-impl Turns {
-    /// Puts a path behind the others, unless it waits already.
-    pub(super) fn push(&mut self, site: &SiteName, path: PathId) {
-        if !self.waiting.insert(path) {
-            return;
+impl PathTurns {
+    /// Puts a path behind the tenant's others, unless it waits already.
+    pub(super) fn push(&mut self, tenant: &TenantId, site: &SiteName, path: PathId) {
+        if self.waiting.insert(path) {
+            self.paths.entry(site.clone()).or_default().push_back(path);
         }
-        let paths = self.paths.entry(site.clone()).or_default();
-        if paths.is_empty() {
-            self.sites.push_back(site.clone());
-        }
-        paths.push_back(path);
+        self.sites.push(tenant, site.clone());
     }
 
     /// Whether nobody waits.
@@ -32,18 +102,26 @@ impl Turns {
         self.waiting.is_empty()
     }
 
+    /// For how many sites others than this tenant wait.
+    pub(super) fn others_than(&self, tenant: &TenantId) -> usize {
+        self.sites.others_than(tenant)
+    }
+
     /// The next one.
     pub(super) fn pop(&mut self) -> Option<PathId> {
-        let site = self.sites.pop_front()?;
-        let paths = self.paths.get_mut(&site)?;
-        let path = paths.pop_front()?;
-        if paths.is_empty() {
-            self.paths.remove(&site);
-        } else {
-            self.sites.push_back(site);
+        loop {
+            let (tenant, site) = self.sites.pop()?;
+            // Another tenant's turn may have been used for the same path.
+            let Some(paths) = self.paths.get_mut(&site) else { continue };
+            let path = paths.pop_front()?;
+            if paths.is_empty() {
+                self.paths.remove(&site);
+            } else {
+                self.sites.push(&tenant, site);
+            }
+            self.waiting.remove(&path);
+            return Some(path);
         }
-        self.waiting.remove(&path);
-        Some(path)
     }
 }
 
@@ -51,15 +129,49 @@ impl Turns {
 mod tests {
     use super::*;
 
+    fn tenant(name: &str) -> TenantId {
+        name.parse().unwrap()
+    }
+
+    fn things(turns: &mut Turns<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| turns.pop()).map(|(_, thing)| thing).collect()
+    }
+
     #[test]
     fn a_site_with_many_paths_has_one_turn_like_the_others() {
         let (a, b): (SiteName, SiteName) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let mut turns = Turns::default();
+        let mut turns = PathTurns::default();
         for path in [1, 2, 3, 3] {
-            turns.push(&a, PathId(path));
+            turns.push(&tenant("acme"), &a, PathId(path));
         }
-        turns.push(&b, PathId(9));
+        turns.push(&tenant("acme"), &b, PathId(9));
         let order: Vec<u64> = std::iter::from_fn(|| turns.pop()).map(|path| path.0).collect();
         assert_eq!(order, [1, 9, 2, 3]);
+        assert!(turns.is_empty());
+    }
+
+    #[test]
+    fn tenants_have_their_turns_one_after_the_other() {
+        let mut turns = Turns::default();
+        for thing in [1, 2, 3, 3] {
+            turns.push(&tenant("large"), thing);
+        }
+        turns.push(&tenant("small"), 3);
+        assert_eq!(things(&mut turns), [1, 3, 2, 3]);
+    }
+
+    #[test]
+    fn who_is_new_goes_first_once_in_a_round() {
+        let mut turns = Turns::default();
+        for thing in 1..9 {
+            turns.push(&tenant("large"), thing);
+        }
+        turns.pop();
+        turns.push(&tenant("small"), 100);
+        assert_eq!(turns.pop().map(|(_, thing)| thing), Some(100));
+        turns.push(&tenant("small"), 101);
+        turns.push(&tenant("third"), 200);
+        assert_eq!(turns.first_but(&tenant("large")), Some((&200, true)));
+        assert_eq!(things(&mut turns)[..3], [200, 2, 101]);
     }
 }

@@ -310,6 +310,8 @@ impl Trial {
             "lanes are left"
         );
         assert!(world.dispatcher.bodies.is_empty(), "{:?}", world.dispatcher.bodies);
+        assert!(world.dispatcher.conversations.is_empty());
+        assert!(world.dispatcher.closing == 0 && world.dispatcher.shares.is_empty());
         assert_eq!((world.dispatcher.moves.under_way, world.dispatcher.asked_connections), (0, 0));
     }
 }
