@@ -11,7 +11,7 @@ use postrider_tests::load::{Load, Sent};
 use postrider_tests::peers::{Peer, all_here};
 use postrider_tests::power_cut::{self, Disk, Recording};
 use postrider_tests::processes::turn;
-use postrider_tests::sink::Sink;
+use postrider_tests::sink::{Line, Sink, Verdict};
 use postrider_tests::{process, streams, wait};
 
 use super::faults;
@@ -101,10 +101,15 @@ struct PowerCut {
 }
 
 impl PowerCut {
+    /// All mail waits.
     fn of(flags: &[&str], servers: &[&str], syncs: Syncs) -> Result<Self> {
         let plan = Plan::new()?.with(flags);
         let recorded = power_cut::recorded_nats_server(plan.folder())?;
-        let mut cluster = begin(&plan.clone().nats_server(recorded))?;
+        let cluster = begin(&plan.clone().nats_server(recorded))?;
+        Self::under_load(plan, cluster, servers, syncs)
+    }
+
+    fn under_load(plan: Plan, mut cluster: Cluster, servers: &[&str], syncs: Syncs) -> Result<Self> {
         let data = plan.folder().join("data");
         let load = Load::begin(cluster.ready.relay, "power", faults::MANY_SITES);
         let tracer = match syncs {
@@ -143,6 +148,38 @@ fn class_disk_on_one_server_survives_a_power_cut() -> Result<()> {
     for percent in [50, 100] {
         let sent = cut.back_to(percent, Disk::Journal)?;
         come_back(&cut.plan, &sent, "class disk, a power cut")?;
+    }
+    Ok(())
+}
+
+/// The queue shrinks as it grows: what ends, moves and is compacted must not take anything else with it.
+#[test]
+fn class_disk_survives_a_power_cut_while_mail_is_delivered() -> Result<()> {
+    if !all_here("class_disk_survives_a_power_cut_while_mail_is_delivered", &[Peer::Strace])? {
+        return Ok(());
+    }
+    let _turn = turn();
+    let sink = Sink::start("127.0.0.1:0".parse()?)?;
+    let plan = Plan::new()?.with(&["--durability", "disk", "--trust-loopback"]).short_tiers();
+    let recorded = power_cut::recorded_nats_server(plan.folder())?;
+    let cluster = plan.clone().nats_server(recorded).route("*", sink.address).start()?;
+    let cut = PowerCut::under_load(plan, cluster, &["nats"], Syncs::Us)?;
+    let before = sink.lines()?;
+    drop(sink);
+    for percent in [50, 100] {
+        let sent = cut.back_to(percent, Disk::Journal)?;
+        let sink = Sink::start("127.0.0.1:0".parse()?)?;
+        let cluster = cut.plan.clone().route("*", sink.address).start()?;
+        streams::until_empty(cluster.ready.nats, Duration::from_secs(120))?;
+        // Nobody heard of what was delivered after the cut: it is the other world's.
+        let moment = sent.answered.values().max().context("nothing was accepted")?;
+        let mut lines: Vec<Line> = before.iter().filter(|line| faults::is_before(line, *moment)).cloned().collect();
+        lines.extend(sink.lines()?.iter().cloned());
+        let verdict = Verdict::of(&sent, &lines);
+        faults::say("class disk, a power cut while mail is delivered", &verdict.summary());
+        ensure!(verdict.lost.is_empty() && verdict.accepted > WAITING / 3, "{:?}", verdict.lost);
+        // What was in conversation or being settled.
+        ensure!(verdict.repeats.len() <= 100, "{} repeats", verdict.repeats.len());
     }
     Ok(())
 }

@@ -36,8 +36,17 @@ fn class_of(number: usize) -> &'static str {
 
 /// The time as the ledger has it: milliseconds since midnight, UTC.
 pub fn now_millis_of_day() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    millis_of_day(SystemTime::now())
+}
+
+fn millis_of_day(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or_default() % 86_400_000
+}
+
+/// Whether a line was written before this moment, an hour at most from it.
+pub fn is_before(line: &Line, moment: SystemTime) -> bool {
+    between(line.millis_of_day(), millis_of_day(moment)) < Duration::from_secs(3600)
 }
 
 /// From `earlier` to `later` within a day or over one midnight.

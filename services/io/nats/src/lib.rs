@@ -34,7 +34,8 @@
 //!
 //! # Reading order
 //!
-//! `link` (with `group_commit`); `subject` and `layout` (what is where), `publish`, `intake`, `body`; `pull` and `handle`; `tier`, `promoter`, `splitter`;
+//! `link` (with `group_commit`); `subject` and `layout` (what is where), `publish`, `intake`, `body`; `pull` and `handle`; `tier`,
+//! `promoter`, `splitter`;
 //! `events`, `waiting` (reading everything); `bucket` and on it `config_store`, `snapshot`, `lease`, `audit_store`; `question`,
 //! `shard_state`.
 
