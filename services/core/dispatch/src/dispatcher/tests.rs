@@ -8,6 +8,8 @@ mod fairness;
 
 mod conversations;
 
+mod far_owner;
+
 mod waiting;
 
 mod jams;

@@ -5,7 +5,8 @@
 //! with a message rate a permit also says how many recipients may be named at MAIL, in small portions (a twentieth of the
 //! limit) that live a fortieth of its window: see [`Window`] for why that keeps the limit exact and nearly all of it usable.
 //! Where a portion would not outlive the opening of a connection, the first permit carries none and is renewed when the
-//! connection stands.
+//! connection stands. And where portions end before the asker has begun anything with them, because he is far away or busy, each
+//! lives four times as long as the one before: the limit stays exact, only less of it is usable.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub const LONGEST_PERMIT: Duration = Duration::from_secs(10);
 const SHORTEST_PORTION: Duration = Duration::from_millis(20);
 /// Portions that live shorter than this are not given to connections that are still to be opened.
 const OPENING: Duration = Duration::from_secs(5);
+/// Portions that end too soon for the asker are not made to live longer than this: more than he waits for an answer.
+const LONGEST_STRETCHED: Duration = Duration::from_secs(5);
 /// Nobody keeps a claim for longer. A part that would have to wait longer for all of its recipients gets what there is.
 const LONGEST_CLAIM: Duration = Duration::from_secs(60);
 /// After how long to ask again for a connection: they come free without a moment that is known before.
@@ -51,6 +54,8 @@ struct Held {
     /// Recipients granted so far, and how many of them are known to be used or taken back.
     portion: Option<Portion>,
     used: u32,
+    /// How often its portions ended before anything was begun with them: each time the next lives four times as long.
+    late: u32,
 }
 
 /// Recipients that were granted and not yet accounted for.
@@ -127,8 +132,8 @@ impl LimitOwner {
         };
         let portion = match limits.message_rate {
             None => None,
-            Some(rate) => match used.portion(ask, rate, self.since, now, until) {
-                Ok(portion) if portion_life(rate) < OPENING => Some(Portion { messages: 0, until: now, ..portion }),
+            Some(rate) => match used.portion(ask, (rate, 0), self.since, now, until) {
+                Ok(portion) if portion_life(rate, 0) < OPENING => Some(Portion { messages: 0, until: now, ..portion }),
                 Ok(portion) => Some(portion),
                 Err(until) => return Grant::Wait { until, reason: WaitReason::RateLimit },
             },
@@ -142,7 +147,7 @@ impl LimitOwner {
         self.last_number += 1;
         let id = PermitId { epoch: self.epoch, number: self.last_number };
         self.ends.insert((until, id));
-        self.permits.insert(id, Held { path: ask.path.clone(), class, until, portion, used: 0 });
+        self.permits.insert(id, Held { path: ask.path.clone(), class, until, portion, used: 0, late: 0 });
         Grant::Granted(permit(id, class, until, portion, &limits))
     }
 
@@ -169,7 +174,7 @@ impl LimitOwner {
         let portion = match limits.message_rate {
             None => None,
             Some(rate) if ask.messages == 0 => Some(Portion { messages: 0, until: now, rate }),
-            Some(rate) => match path.portion(ask, rate, self.since, now, until) {
+            Some(rate) => match path.portion(ask, (rate, held.late), self.since, now, until) {
                 Ok(portion) => Some(portion),
                 Err(until) => return Grant::Wait { until, reason: WaitReason::RateLimit },
             },
@@ -233,11 +238,11 @@ impl Use {
         class
     }
 
-    /// A portion of the rate; or when there is one.
+    /// A portion of the rate, for an asker who was late so often; or when there is one.
     fn portion(
         &mut self,
         ask: &Ask,
-        rate: Rate,
+        (rate, late): (Rate, u32),
         since: Timestamp,
         now: Timestamp,
         permit_until: Timestamp,
@@ -265,7 +270,7 @@ impl Use {
         let portion = (rate.count() / 20).max(least).min(ask.messages.max(least));
         Ok(Portion {
             messages: portion.min(u32::try_from(available).unwrap_or(u32::MAX)),
-            until: now.after(portion_life(rate)).min(permit_until),
+            until: now.after(portion_life(rate, late)).min(permit_until),
             rate,
         })
     }
@@ -283,6 +288,9 @@ impl Use {
         let newly_used = used.saturating_sub(held.used);
         held.used = held.used.max(used);
         if let Some(Portion { messages, until, rate }) = held.portion.take() {
+            if messages > 0 && newly_used == 0 && until <= now {
+                held.late = held.late.saturating_add(1);
+            }
             self.window.settle(messages, newly_used, until, rate, now);
         }
     }
@@ -301,9 +309,10 @@ impl Use {
     }
 }
 
-/// How long a portion of a rate may be used.
-fn portion_life(rate: Rate) -> Duration {
-    (rate.window() / 40).clamp(SHORTEST_PORTION, LONGEST_PERMIT)
+/// How long a portion of a rate may be used by one for whom so many ended too soon.
+fn portion_life(rate: Rate, late: u32) -> Duration {
+    let life = (rate.window() / 40).clamp(SHORTEST_PORTION, LONGEST_PERMIT);
+    life.saturating_mul(4u32.saturating_pow(late)).min(life.max(LONGEST_STRETCHED))
 }
 
 fn permit(id: PermitId, class: Class, until: Timestamp, portion: Option<Portion>, limits: &PathLimits) -> Permit {
