@@ -5,18 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_dispatch::ownership::{Lease, OwnershipStep, Renewal, decide, quiet_after};
+use postrider_dispatch::ownership::{Lease, OwnershipStep, Renewal, decide, is_overwritten, quiet_after};
 use postrider_dispatch::takeover::Takeover;
 use postrider_model::{MemberId, ShardId};
 use postrider_nats::{Members, ShardLeases, Standing};
 use postrider_runtime::ReadinessFlag;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::arrivals::Arrivals;
-use crate::shard::ShardTask;
+use crate::shard::{ShardTask, machine};
 use crate::worker::{Input, Tools};
 
 /// How often everything is looked at, changed or not: the fence closes without an event.
@@ -40,6 +40,7 @@ struct Holding {
     epoch: u64,
     release: CancellationToken,
     lost: CancellationToken,
+    look: Arc<Notify>,
 }
 
 impl Ownership {
@@ -115,7 +116,13 @@ impl Ownership {
         let living: BTreeSet<MemberId> =
             members.values().filter(|member| member.has_role("delivery")).map(|member| member.id.clone()).collect();
         let seen: BTreeMap<ShardId, Lease> =
-            leases.iter().map(|(shard, (lease, _))| (*shard, machine_lease(lease))).collect();
+            leases.iter().map(|(shard, (lease, _))| (*shard, machine(lease))).collect();
+        for (shard, held) in &self.holding {
+            if is_overwritten(&self.me, held.epoch, seen.get(shard)) {
+                // Maybe it is only seen late: its task looks at the lease itself.
+                held.look.notify_one();
+            }
+        }
         let holding = self.holding.iter().map(|(shard, held)| (*shard, held.epoch)).collect();
         for step in decide(&self.me, &living, &seen, &holding, &self.tools.spool.layout()) {
             match step {
@@ -142,7 +149,7 @@ impl Ownership {
         let takeover = Takeover::new(shard, previous, &self.me);
         let quiet = quiet_after(previous, &self.me, others);
         let (release, lost) = (CancellationToken::new(), CancellationToken::new());
-        let epoch = takeover.lease().epoch;
+        let (epoch, look) = (takeover.lease().epoch, Arc::new(Notify::new()));
         let task = ShardTask {
             shard,
             tools: self.tools.clone(),
@@ -150,10 +157,11 @@ impl Ownership {
             arrivals: self.arrivals.clone(),
             release: release.clone(),
             lost: lost.clone(),
+            look: Arc::clone(&look),
             quiet,
         };
         let task = self.tasks.spawn(task.run(takeover, revision)).id();
-        self.holding.insert(shard, Holding { task, epoch, release, lost });
+        self.holding.insert(shard, Holding { task, epoch, release, lost, look });
     }
 
     fn lose_all(&mut self) {
@@ -195,14 +203,5 @@ impl Ownership {
         for held in self.holding.values() {
             held.release.cancel();
         }
-    }
-}
-
-fn machine_lease(lease: &postrider_nats::ShardLease) -> Lease {
-    Lease {
-        owner: lease.owner.clone(),
-        epoch: lease.epoch,
-        released: lease.released,
-        settled_through: lease.settled_through,
     }
 }

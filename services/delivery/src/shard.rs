@@ -5,13 +5,13 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use postrider_dispatch::ownership::Lease;
+use postrider_dispatch::ownership::{Lease, is_overwritten};
 use postrider_dispatch::settle::DoneSet;
 use postrider_dispatch::takeover::{Release, ReleaseStep, Takeover, TakeoverFailure, TakeoverStep};
 use postrider_model::ShardId;
 use postrider_nats::{BucketError, Expected, Leased, Puller, ShardLease};
 use postrider_runtime::clock;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::arrivals::{Arrivals, OnTheWay};
@@ -50,6 +50,8 @@ pub struct ShardTask {
     pub release: CancellationToken,
     /// Says that the shard is another's.
     pub lost: CancellationToken,
+    /// Says that the lease may have been written over.
+    pub look: Arc<Notify>,
     /// How long permits of the owner before may still be used by others.
     pub quiet: Duration,
 }
@@ -217,6 +219,11 @@ impl ShardTask {
                         return Pulled::Lost;
                     }
                 }
+                () = self.look.notified() => {
+                    if self.is_overwritten(owned).await {
+                        return Pulled::Lost;
+                    }
+                }
                 batch = puller.pull(room, PULL_BYTES), if room > 0 && open => {
                     let pending = puller.pending();
                     if std::mem::replace(&mut owned.pending, pending) != pending {
@@ -277,6 +284,14 @@ impl ShardTask {
                 Kept::Ours
             }
         }
+    }
+
+    /// Whether somebody has written over the lease since we did, or deleted it.
+    async fn is_overwritten(&self, owned: &Owned) -> bool {
+        let Ok(found) = self.tools.spool.lease_store().shard(self.shard).await else { return false };
+        let (lease, revision) = found.map(|(lease, revision)| (machine(&lease), revision)).unzip();
+        let later = revision.is_none_or(|revision| revision > owned.revision);
+        later && is_overwritten(&owned.lease.owner, owned.lease.epoch, lease.as_ref())
     }
 
     /// Writes our lease over itself.
@@ -394,6 +409,16 @@ async fn answer_limits(shard: ShardId, tools: Tools, lost: CancellationToken) {
             return;
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A lease as it lies in the bucket, for the machines.
+pub fn machine(lease: &ShardLease) -> Lease {
+    Lease {
+        owner: lease.owner.clone(),
+        epoch: lease.epoch,
+        released: lease.released,
+        settled_through: lease.settled_through,
     }
 }
 

@@ -32,6 +32,7 @@ struct Life {
 pub fn judge(world: &mut World, plan: &Plan, sent: &Sent, conversations: usize, row: &mut Row) -> Result<()> {
     // All that is to come has come when the streams are empty.
     let empty = until_left(world, plan);
+    world.doubt_losses(plan)?;
     let lines = world.cluster.sink.lines()?;
     let verdict = Verdict::of(sent, &lines);
     let lives = lives(world)?;

@@ -15,7 +15,7 @@ use super::kind::Kind;
 use super::plan::{CONVERSATIONS, LIMIT, Plan};
 use super::row::Row;
 use crate::dns::{DnsServer, Zone};
-use crate::load::{Load, Sent};
+use crate::load::Load;
 use crate::processes::{Extras, Processes, Settings};
 use crate::wait;
 
@@ -137,10 +137,14 @@ impl World {
         }
         let whole = load.accepted() + plan.messages.1;
         sent.add(load.finish(whole).context("after the fault, by itself")?);
-        self.judge(plan, &sent, row)
+        judge::judge(self, plan, &sent, CONVERSATIONS, row)
     }
 
-    fn judge(&mut self, plan: &Plan, sent: &Sent, row: &mut Row) -> Result<()> {
+    /// Adds what was in flight where shards were lost. To be called when all has come: shards may be lost until then.
+    ///
+    /// # Errors
+    /// If a log cannot be read.
+    pub fn doubt_losses(&mut self, plan: &Plan) -> Result<()> {
         for name in self.cluster.delivery_names() {
             // Without a shard lost, settles go on after any outage.
             let source = self.cluster.source_of(&name);
@@ -157,7 +161,7 @@ impl World {
             }
         }
         self.doubts = doubt::united(std::mem::take(&mut self.doubts));
-        judge::judge(self, plan, sent, CONVERSATIONS, row)
+        Ok(())
     }
 
     /// Notes what is done, with its time.

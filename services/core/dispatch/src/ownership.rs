@@ -105,6 +105,12 @@ fn is_lost(me: &MemberId, lease: &Lease, epoch: u64) -> bool {
     lease.epoch > epoch || (lease.epoch == epoch && lease.owner != *me)
 }
 
+/// Whether the lease of a shard that `me` holds since `epoch` is another's by now. `seen` was written after `me` wrote it last,
+/// or is gone. Whoever may write to the bucket may have done so, also with an earlier epoch.
+pub fn is_overwritten(me: &MemberId, epoch: u64, seen: Option<&Lease>) -> bool {
+    seen.is_none_or(|lease| lease.owner != *me || lease.epoch != epoch)
+}
+
 fn may_claim(me: &MemberId, mine: bool, members: &BTreeSet<MemberId>, lease: Option<&Lease>) -> bool {
     let Some(lease) = lease else { return mine };
     if lease.released {

@@ -51,6 +51,9 @@ pub struct ShardLease {
     pub settled_through: u64,
 }
 
+/// Who owns what cannot be read: no member that lives.
+const UNREADABLE: &str = "unreadable";
+
 /// All living members.
 pub type Members = BTreeMap<MemberId, Member>;
 
@@ -114,12 +117,10 @@ impl LeaseStore {
     /// A shard's lease and its revision, if it ever had an owner.
     ///
     /// # Errors
-    /// [`BucketError::Unavailable`], also if the value cannot be read.
+    /// [`BucketError::Unavailable`].
     pub async fn shard(&self, shard: ShardId) -> Result<Option<(ShardLease, u64)>, BucketError> {
-        let key = shard_key(shard);
-        let Some(entry) = self.bucket.get(&key).await? else { return Ok(None) };
-        let unreadable = || BucketError::Unavailable { key, why: "the value is no lease".to_owned() };
-        decode_lease(entry.value).map(|lease| Some((lease, entry.revision))).ok_or_else(unreadable)
+        let entry = self.bucket.get(&shard_key(shard)).await?;
+        Ok(entry.and_then(|entry| read_lease(shard, entry.value).map(|lease| (lease, entry.revision))))
     }
 
     /// Writes a shard's lease if it is as expected; returns the new revision. This is the one way to claim, keep and
@@ -184,7 +185,9 @@ impl LeaseStore {
                         complete = false;
                     }
                     Seen::Put(entry) => {
-                        if let (Some(shard), Some(lease)) = (key_shard(&entry.key), decode_lease(entry.value)) {
+                        if let Some((shard, lease)) =
+                            key_shard(&entry.key).and_then(|shard| Some((shard, read_lease(shard, entry.value)?)))
+                        {
                             leases.insert(shard, (lease, entry.revision));
                         }
                     }
@@ -280,6 +283,15 @@ fn decode_member(value: Bytes) -> Option<Member> {
         version: member.version,
         config_revision: member.config_revision,
         started: Timestamp::from_millis(member.started_ms),
+    })
+}
+
+/// The lease of a shard. One that cannot be read is nobody's, and older than any: its owner lets go, and it is taken anew.
+fn read_lease(shard: ShardId, value: Bytes) -> Option<ShardLease> {
+    decode_lease(value).or_else(|| {
+        tracing::error!(%shard, "what lies in the lease bucket is no lease; the shard is taken anew");
+        let owner = UNREADABLE.parse().ok()?;
+        Some(ShardLease { owner, epoch: 0, released: false, settled_through: 0 })
     })
 }
 

@@ -87,7 +87,7 @@ impl LimitOwner {
             shaping,
             epoch,
             since: now,
-            last_number: 0,
+            last_number: since_number(now),
             permits: HashMap::new(),
             ends: BTreeSet::new(),
             paths: HashMap::new(),
@@ -307,6 +307,12 @@ impl Use {
             || self.rate_claim.as_ref().is_some_and(|claim| claim.until > now);
         !claimed && self.common + self.reserved == 0 && self.window.is_empty(now)
     }
+}
+
+/// Permits are counted from here on by an owner that begins now. Should two owners of a limit ever have the same epoch, because
+/// their lease was tampered with, they still give no two permits the same name.
+fn since_number(now: Timestamp) -> u64 {
+    now.as_millis().saturating_mul(1 << 20)
 }
 
 /// How long a portion of a rate may be used by one for whom so many ended too soon.

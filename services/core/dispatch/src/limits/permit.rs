@@ -26,7 +26,7 @@ pub struct Ask {
 pub struct PermitId {
     /// The epoch of the owner's lease.
     pub epoch: u64,
-    /// Counted up by the owner.
+    /// Counted up by the owner, from a number that tells when it began.
     pub number: u64,
 }
 

@@ -99,6 +99,17 @@ fn a_lease_seen_late_loses_nothing() {
 }
 
 #[test]
+fn a_lease_that_was_written_over_is_no_longer_ours_whatever_its_epoch() {
+    let over = |lease: Option<Lease>| is_overwritten(&member("a"), 4, lease.as_ref());
+    assert!(!over(Some(lease("a", 4, false))));
+    assert!(!over(Some(lease("a", 4, true))));
+    assert!(over(Some(lease("b", 4, false))));
+    assert!(over(Some(lease("a", 3, false))));
+    assert!(over(Some(lease("b", 3, true))));
+    assert!(over(None));
+}
+
+#[test]
 fn whoever_is_not_among_the_living_does_nothing() {
     check("a", &["b"], None, None, &[]);
     check("a", &["b"], Some(lease("a", 4, false)), Some(4), &[]);
