@@ -105,6 +105,11 @@ pub struct ConversationTask {
     pub cut: CancellationToken,
 }
 
+/// Waits until a conversation that is not greeted yet is to be closed: nothing else is ordered before.
+async fn closed_early(orders: &mut mpsc::UnboundedReceiver<Order>) {
+    while let Some(Order::Transmit(_)) = orders.recv().await {}
+}
+
 impl ConversationTask {
     /// Runs until it is over; the last report is always `Ended`.
     pub async fn run(mut self) {
@@ -135,7 +140,13 @@ impl ConversationTask {
 
     async fn converse(&mut self) -> Option<Failure> {
         let began = clock::now();
-        let mut reached = match self.connector.reach(&self.plan, self.source, self.seed).await {
+        let reached = tokio::select! {
+            biased;
+            // Its permit has ended, say: then the connection counts against nobody's limit, and must not come about.
+            () = closed_early(&mut self.orders) => return None,
+            reached = self.connector.reach(&self.plan, self.source, self.seed) => reached,
+        };
+        let mut reached = match reached {
             Ok(reached) => reached,
             Err(Unreached { failure, permanent, exchanger, address }) => {
                 let attempt = self.attempt(began, &exchanger, address, "");

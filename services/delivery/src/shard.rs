@@ -83,7 +83,7 @@ impl ShardTask {
 
     async fn live(&self, takeover: Takeover, seen: Option<u64>) -> Ended {
         let taken = self.lost.run_until_cancelled(self.take_over(takeover, seen)).await;
-        let Some(mut owned) = taken.flatten() else { return Ended::NotTaken };
+        let Some((mut owned, mut puller)) = taken.flatten() else { return Ended::NotTaken };
         let now = clock::now();
         self.tools.limits.take(self.shard, owned.lease.epoch, now, now.after(self.quiet));
         let _answering = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(answer_limits(
@@ -94,7 +94,6 @@ impl ShardTask {
         let credits =
             shard_states::answer_credit(self.shard, self.tools.spool.clone(), self.inputs.clone(), self.lost.clone());
         let _crediting = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(credits));
-        let mut puller = self.tools.spool.puller(self.shard);
         let pulled = self.lost.run_until_cancelled(self.pull(&mut owned, &mut puller)).await;
         if pulled != Some(Pulled::Release) {
             // What arrives from now on is the next owner's.
@@ -104,7 +103,8 @@ impl ShardTask {
         self.lost.run_until_cancelled(self.let_go(owned, puller)).await.unwrap_or(Ended::Lost)
     }
 
-    async fn take_over(&self, mut takeover: Takeover, seen: Option<u64>) -> Option<Owned> {
+    async fn take_over(&self, mut takeover: Takeover, seen: Option<u64>) -> Option<(Owned, Puller)> {
+        let mut puller = self.tools.spool.puller(self.shard);
         let store = self.tools.spool.lease_store();
         let done = Arc::new(Mutex::new(DoneSet::new()));
         let mut revision = 0;
@@ -122,7 +122,7 @@ impl ShardTask {
                         _ => TakeoverFailure::Unavailable,
                     })
                 }
-                TakeoverStep::Reset => self.tools.spool.reset_consumer(self.shard).await.map_err(|error| {
+                TakeoverStep::Reset => puller.reset().await.map_err(|error| {
                     tracing::warn!(%error, "takeover waits");
                     TakeoverFailure::Unavailable
                 }),
@@ -157,7 +157,7 @@ impl ShardTask {
         self.inputs.send(Input::Taken(self.shard, floor)).await.ok()?;
         tracing::info!(shard = %self.shard, epoch = takeover.lease().epoch, "shard taken");
         let lease = takeover.lease().clone();
-        Some(Owned { lease, revision, settlements, room: room_receiver, arriving, pending: 0 })
+        Some((Owned { lease, revision, settlements, room: room_receiver, arriving, pending: 0 }, puller))
     }
 
     fn begin_journal(&self, settled_through: u64) -> Journal {
@@ -204,7 +204,7 @@ impl ShardTask {
         loop {
             missed |= puller.take_missed();
             let may_ask = asked_anew.is_none_or(|at| at.elapsed() > ASK_ANEW_EVERY);
-            if missed && may_ask && self.tools.fence.may_act() && self.ask_anew().await {
+            if missed && may_ask && self.tools.fence.may_act() && ask_anew(puller).await {
                 missed = false;
                 asked_anew = Some(Instant::now());
             }
@@ -236,9 +236,8 @@ impl ShardTask {
                     for (pulled, on_the_way) in batch {
                         self.arrivals.arrive(pulled, self.shard, &owned.settlements, on_the_way, &self.inputs).await;
                     }
-                    // All that was there at the takeover has come once there is no more, or something younger comes: not
-                    // before what came just now has met its record.
-                    if !caught_up && (younger || puller.is_exhausted()) {
+                    // Not before what came just now has met its record.
+                    if !caught_up && has_caught_up(puller, younger).await {
                         caught_up = true;
                         owned.settlements.done_set().caught_up(clock::now());
                         owned.settlements.journal.tracker().caught_up();
@@ -254,17 +253,6 @@ impl ShardTask {
                 // comes again.
                 Ok(()) = reconnects.changed() => missed = true,
                 () = tokio::time::sleep(PAUSE), if !open || missed => {}
-            }
-        }
-    }
-
-    /// Lets all unacknowledged mail come again. Whether that is done.
-    async fn ask_anew(&self) -> bool {
-        match self.tools.spool.reset_consumer(self.shard).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(%error, "what was on its way when the connection was lost comes later");
-                false
             }
         }
     }
@@ -381,6 +369,32 @@ enum Pulled {
 enum Kept {
     Ours,
     Lost,
+}
+
+/// Lets all unacknowledged mail come again. Whether that is done.
+async fn ask_anew(puller: &mut Puller) -> bool {
+    match puller.reset().await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(%error, "what went elsewhere comes later");
+            false
+        }
+    }
+}
+
+/// Whether all that was there at the takeover has come: there is no more, or something `younger` has come, and nothing of it went to
+/// an owner before, whose last request reached the server late.
+async fn has_caught_up(puller: &mut Puller, younger: bool) -> bool {
+    if younger && puller.has_no_gap() {
+        return true;
+    }
+    match puller.is_exhausted() {
+        true => puller.has_all().await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "not certain to have all mail yet");
+            false
+        }),
+        false => false,
+    }
 }
 
 /// Answers questions about limits of a shard that is ours.

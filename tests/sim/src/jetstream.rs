@@ -172,6 +172,15 @@ impl<P: Clone> JetStream<P> {
         consumers.get(consumer).map_or(0, |consumer| consumer.undelivered(stream))
     }
 
+    /// How many deliveries a consumer has made since its RESET.
+    ///
+    /// # Errors
+    /// If there is no such consumer.
+    pub fn delivered(&self, stream: &str, consumer: &str) -> Result<u64, NobodyThere> {
+        let found = self.streams.get(stream).and_then(|(_, consumers)| consumers.get(consumer));
+        found.map(Consumer::deliveries).ok_or(NobodyThere)
+    }
+
     /// Makes all unacknowledged messages come again.
     ///
     /// # Errors

@@ -21,6 +21,9 @@ pub type Part = (MessageId, PartNumber);
 /// The one thing that may be done for a shard that was released.
 pub const ACK: &str = "an acknowledgement";
 
+/// What it takes to close a connection.
+const CLOSING: Duration = Duration::from_millis(100);
+
 /// Why something of a process is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
@@ -28,6 +31,23 @@ pub enum Work {
     Settling(ShardId),
     /// It is being promoted, split or accepted: published, and not yet acknowledged where it was.
     Moving,
+}
+
+/// A connection that stands or is being opened.
+struct Connection {
+    site: SiteName,
+    /// Its permit ends.
+    until: Timestamp,
+    busy: bool,
+    /// When it last ended a message.
+    free_since: Timestamp,
+}
+
+impl Connection {
+    /// What carries a message when its permit ends goes on to its end, and counts no more. Any other is closed, which takes a moment.
+    fn counts(&self, now: Timestamp) -> bool {
+        now < self.until || (!self.busy && now > self.until.max(self.free_since).after(CLOSING))
+    }
 }
 
 #[derive(Default)]
@@ -44,7 +64,7 @@ struct Book {
     mails: BTreeMap<SiteName, Vec<(Timestamp, u32)>>,
     /// Since when a limit shard has its owner, and when the permits of the owner before have ended.
     reigns: BTreeMap<ShardId, (Timestamp, Timestamp)>,
-    open: BTreeMap<(Life, Conversation), (SiteName, bool)>,
+    open: BTreeMap<(Life, Conversation), Connection>,
     members: BTreeMap<Life, (MemberId, Option<Timestamp>)>,
     /// When a process last woke from being frozen, or that it is.
     thawed: BTreeMap<Life, Timestamp>,
@@ -54,6 +74,8 @@ struct Book {
     guilty: BTreeSet<Part>,
     /// What happened to each part, for people; `None` unless somebody wants to know.
     told: Option<BTreeMap<Part, Vec<String>>>,
+    /// What happened to shards and limits, likewise.
+    heard: Vec<String>,
 }
 
 /// The judge. A clone is the same one.
@@ -87,6 +109,20 @@ impl Judge {
         if let Some(told) = &mut self.book.borrow_mut().told {
             told.entry(part).or_default().push(format!("{at} ms: {}", what()));
         }
+    }
+
+    /// Something happens that is about no part.
+    pub fn hear(&self, what: impl FnOnce() -> String) {
+        let at = self.sim.now().since(crate::exec::BEGIN).as_millis();
+        let mut book = self.book.borrow_mut();
+        if book.told.is_some() {
+            book.heard.push(format!("{at} ms: {}", what()));
+        }
+    }
+
+    /// What happened that is about no part.
+    pub fn heard(&self) -> Vec<String> {
+        self.book.borrow().heard.clone()
     }
 
     /// What happened to a part.
@@ -284,32 +320,42 @@ impl Judge {
         self.book.borrow_mut().reigns.insert(shard, (now, now.after(quiet)));
     }
 
-    /// A connection is being opened.
-    pub fn connects(&self, life: Life, conversation: Conversation, site: &SiteName) {
+    /// A connection is being opened, with a permit until then.
+    pub fn connects(&self, (life, conversation): (Life, Conversation), site: &SiteName, until: Timestamp) {
         let most = self.shaping.of(site).connections;
         let now = self.sim.now();
+        self.hear(|| format!("{life:?} connects to {site} as {conversation:?}"));
         let mut book = self.book.borrow_mut();
-        book.open.insert((life, conversation), (site.clone(), false));
+        book.open.insert((life, conversation), Connection { site: site.clone(), until, busy: false, free_since: now });
         let excused = |life: &Life| {
             book.frozen.contains(life)
                 || book.thawed.get(life).is_some_and(|thawed| now.since(*thawed) < Duration::from_secs(2))
         };
-        let open = book.open.iter().filter(|((life, _), (of, lapsed))| of == site && !lapsed && !excused(life)).count();
+        let counts = |open: &Connection| open.site == *site && open.counts(now);
+        let open = book.open.iter().filter(|((life, _), open)| counts(open) && !excused(life)).count();
         drop(book);
         if open > usize::try_from(most).unwrap() {
             self.violated(format!("invariant 5: {open} connections to {site} instead of {most}"));
         }
     }
 
-    /// The permit of a connection has ended while it carried a message: it ends with it, and counts no more.
-    pub fn lapses(&self, life: Life, conversation: Conversation) {
-        if let Some((_, lapsed)) = self.book.borrow_mut().open.get_mut(&(life, conversation)) {
-            *lapsed = true;
+    /// The permit of a connection is longer.
+    pub fn is_permitted(&self, life: Life, conversation: Conversation, until: Timestamp) {
+        if let Some(open) = self.book.borrow_mut().open.get_mut(&(life, conversation)) {
+            open.until = until;
+        }
+    }
+
+    /// A connection carries a message, or no longer.
+    pub fn is_busy(&self, life: Life, conversation: Conversation, busy: bool) {
+        if let Some(open) = self.book.borrow_mut().open.get_mut(&(life, conversation)) {
+            (open.busy, open.free_since) = (busy, self.sim.now());
         }
     }
 
     /// A connection is closed.
     pub fn disconnects(&self, life: Life, conversation: Conversation) {
+        self.hear(|| format!("{life:?} disconnects {conversation:?}"));
         self.book.borrow_mut().open.remove(&(life, conversation));
     }
 

@@ -138,7 +138,7 @@ impl Process {
         let sim = world.sim.clone();
         let spool = Spool { sim: sim.clone(), client: world.nats.connect(life), life };
         let fence = SharedFence { sim: sim.clone(), fence: Rc::default() };
-        let limits = OwnedLimits::new(world.shaping.clone(), fence.clone());
+        let limits = OwnedLimits::new(world.shaping.clone(), fence.clone(), world.judge.clone(), life);
         let here = Here {
             world: world.clone(),
             judge: world.judge.clone(),

@@ -78,6 +78,7 @@ pub fn tell_of(seed: u64, listening: bool) -> Verdict {
     }
     let story = story.borrow();
     let mut log = story.log.clone();
+    log.extend(judge.heard());
     for part in judge.guilty() {
         log.push(format!("what happened to {}:{}", part.0, part.1));
         log.extend(judge.told(part));

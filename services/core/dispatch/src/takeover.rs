@@ -1,6 +1,9 @@
 //! Taking a shard, and letting go of it: two machines per shard. They order the steps and say where to go on after a
 //! failure; the fence and the lease are looked at by the shell before each step.
 
+mod deliveries;
+pub use deliveries::Deliveries;
+
 mod release;
 pub use release::{Release, ReleaseStep};
 

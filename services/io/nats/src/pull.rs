@@ -9,6 +9,7 @@ use async_nats::jetstream::consumer::pull::BatchConfig;
 use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
+use postrider_dispatch::takeover::Deliveries;
 use postrider_model::{ShardId, Timestamp};
 use postrider_proto::{ConvertError, Packet};
 use thiserror::Error;
@@ -35,9 +36,9 @@ const FOR_NEWER: Duration = Duration::from_secs(30);
 
 /// A consumer could not be reset.
 #[derive(Debug, Error)]
-#[error("the consumer of {shard} cannot be reset: {why}")]
+#[error("the consumer {what} does not do what is asked: {why}")]
 pub struct ResetError {
-    shard: ShardId,
+    what: String,
     why: String,
 }
 
@@ -64,6 +65,7 @@ pub(crate) struct RawPuller {
     exhausted: bool,
     /// A request had no end, or one that says that the leader is another: what was on its way may be lost.
     missed: bool,
+    deliveries: Deliveries,
     pending: u64,
     origin: Option<Arc<Origin>>,
 }
@@ -100,6 +102,7 @@ impl RawPuller {
             not_before: None,
             exhausted: false,
             missed: false,
+            deliveries: Deliveries::default(),
             pending: 0,
             origin: None,
         }
@@ -228,8 +231,9 @@ impl RawPuller {
             }
         }
         let Some(reply) = message.reply.clone() else { return };
-        let (sequence, stored, pending) = ack_details(&reply).unwrap_or_default();
+        let Details { sequence, stored, delivery, pending } = ack_details(&reply).unwrap_or_default();
         self.pending = pending;
+        self.missed |= self.deliveries.came(delivery);
         let handle = Handle::new(self.spool.link(), &reply, &mut self.origin);
         self.arrived.push_back(Raw { message, stored, sequence, handle });
     }
@@ -286,18 +290,33 @@ fn says(message: &Message, what: &str) -> bool {
     message.description.as_deref().is_some_and(|text| text.contains(what))
 }
 
-/// Stream sequence, time, and how many are still to come, from an ack subject in its form of 9 tokens or the later one of
-/// 11 and more.
-fn ack_details(reply: &str) -> Option<(u64, Timestamp, u64)> {
+/// What an ack subject says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Details {
+    /// Of the stream.
+    sequence: u64,
+    stored: Timestamp,
+    /// The number among the consumer's deliveries.
+    delivery: u64,
+    /// Still to come.
+    pending: u64,
+}
+
+/// From an ack subject in its form of 9 tokens or the later one of 11 and more.
+fn ack_details(reply: &str) -> Option<Details> {
     let tokens: Vec<&str> = reply.split('.').collect();
     // $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>
-    let (sequence, nanos, pending) = match tokens.len() {
-        9 => (tokens[5], tokens[7], tokens[8]),
-        11.. => (tokens[7], tokens[9], tokens[10]),
+    let (sequence, delivery, nanos, pending) = match tokens.len() {
+        9 => (tokens[5], tokens[6], tokens[7], tokens[8]),
+        11.. => (tokens[7], tokens[8], tokens[9], tokens[10]),
         _ => return None,
     };
-    let stored = Timestamp::from_millis(nanos.parse::<u64>().ok()? / 1_000_000);
-    Some((sequence.parse().ok()?, stored, pending.parse().unwrap_or(0)))
+    Some(Details {
+        sequence: sequence.parse().ok()?,
+        stored: Timestamp::from_millis(nanos.parse::<u64>().ok()? / 1_000_000),
+        delivery: delivery.parse().ok()?,
+        pending: pending.parse().unwrap_or(0),
+    })
 }
 
 /// Reads a packet, or says why not. A record for a newer reader is handed back and is none of our business.
@@ -321,7 +340,7 @@ pub(crate) fn decode(raw: Raw) -> Option<Result<Leased, Undecodable>> {
     }
 }
 
-/// Pulls a shard's mail. Made by the shard's owner, after [`Spool::reset_consumer`] where the last owner died.
+/// Pulls a shard's mail. Made by the shard's owner, who begins with [`Puller::reset`].
 pub struct Puller {
     raw: RawPuller,
 }
@@ -348,9 +367,41 @@ impl Puller {
     }
 
     /// Whether something may have been handed out since the last time that never came: its server died, or the consumer has
-    /// another leader, which counts it as handed out. [`Spool::reset_consumer`] lets it come again at once.
+    /// another leader, which counts it as handed out, or somebody else got it. [`Puller::reset`] lets it come again at once.
     pub fn take_missed(&mut self) -> bool {
         std::mem::take(&mut self.raw.missed)
+    }
+
+    /// Whether the consumer has handed out nothing since its RESET that did not come here, as far as is known without asking.
+    pub fn has_no_gap(&self) -> bool {
+        self.raw.deliveries.has_no_gap()
+    }
+
+    /// Whether all that the consumer has handed out since its RESET has come here, as the server counts it. To be asked when the
+    /// last request is over ([`Puller::is_exhausted`]). What is found missing is [missed](Self::take_missed).
+    ///
+    /// # Errors
+    /// If the server does not say.
+    pub async fn has_all(&mut self) -> Result<bool, ResetError> {
+        let delivered = self.raw.spool.delivered(&self.raw.stream, &self.raw.name).await;
+        let delivered = delivered.map_err(|why| ResetError { what: self.raw.name.clone(), why })?;
+        let all = self.raw.deliveries.has_all(delivered);
+        self.raw.missed |= !all;
+        Ok(all)
+    }
+
+    /// Makes all unacknowledged mail come again at once, as [`Spool::reset_consumer`], and counts what comes from there on.
+    ///
+    /// # Errors
+    /// [`ResetError`]; try again, without it the mail in flight waits for 20 minutes.
+    pub async fn reset(&mut self) -> Result<(), ResetError> {
+        self.raw.take_ready();
+        self.raw.deliveries.resetting();
+        let Consumer::Ready(shard) = self.raw.which else { return Ok(()) };
+        self.raw.spool.reset_consumer(shard).await?;
+        self.raw.take_ready();
+        self.raw.deliveries.was_reset();
+        Ok(())
     }
 
     /// Lets go of the shard's mail: within a second and a half nothing more arrives, and what has arrived unseen is
@@ -372,7 +423,7 @@ impl Spool {
     /// [`ResetError`]; try again, without it the mail in flight waits for 20 minutes.
     pub async fn reset_consumer(&self, shard: ShardId) -> Result<(), ResetError> {
         let placed = consumer_of(&self.layout(), &Consumer::Ready(shard));
-        let failed = |why: String| ResetError { shard, why };
+        let failed = |why: String| ResetError { what: placed.name.clone(), why };
         let stream =
             self.context().get_stream_no_info(&placed.stream).await.map_err(|error| failed(error.to_string()))?;
         let Err(error) = stream.reset_consumer(&placed.name, None).await else { return Ok(()) };
@@ -381,6 +432,13 @@ impl Spool {
             Ok(()) => stream.reset_consumer(&placed.name, None).await.map(|_| ()).map_err(|e| failed(e.to_string())),
             Err(why) => Err(failed(format!("{error}; {why}"))),
         }
+    }
+
+    /// How many deliveries a consumer has made since its RESET.
+    async fn delivered(&self, stream: &str, consumer: &str) -> Result<u64, String> {
+        let stream = self.context().get_stream_no_info(stream).await.map_err(|error| error.to_string())?;
+        let info = stream.consumer_info(consumer).await.map_err(|error| error.to_string())?;
+        Ok(info.delivered.consumer_sequence)
     }
 }
 
@@ -392,7 +450,8 @@ mod tests {
     fn both_forms_of_ack_subjects_are_read() {
         let short = "$JS.ACK.READY_T.ready-t00.1.42.7.1763786400123456789.9";
         let long = "$JS.ACK._.hash.READY_T.ready-t00.1.42.7.1763786400123456789.9";
-        let expected = Some((42, Timestamp::from_millis(1_763_786_400_123), 9));
+        let stored = Timestamp::from_millis(1_763_786_400_123);
+        let expected = Some(Details { sequence: 42, stored, delivery: 7, pending: 9 });
         assert_eq!(ack_details(short), expected);
         assert_eq!(ack_details(long), expected);
         assert_eq!(ack_details("$JS.ACK.x"), None);

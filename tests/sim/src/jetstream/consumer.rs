@@ -160,6 +160,10 @@ impl Consumer {
         });
     }
 
+    pub(super) fn deliveries(&self) -> u64 {
+        self.deliveries
+    }
+
     fn deliver(&mut self, stream: &str, sequence: u64, now: Timestamp) -> Token {
         self.deliveries += 1;
         let delivered = self.delivered.entry(sequence).or_default();

@@ -28,6 +28,7 @@ pub struct Job {
 }
 
 /// What a conversation reports.
+#[derive(Debug)]
 pub enum Report {
     Ready,
     Attempted { ticket: Ticket, results: Vec<(u32, AttemptResult)> },
@@ -37,13 +38,13 @@ pub enum Report {
 /// Runs until it is over; the last report is always `Ended`.
 pub async fn run(
     here: Here,
-    conversation: Conversation,
+    (conversation, permitted_until): (Conversation, Timestamp),
     site: SiteName,
     mut orders: mpsc::UnboundedReceiver<Order>,
     inputs: mpsc::UnboundedSender<Input>,
     cut: CancellationToken,
 ) {
-    here.judge.connects(here.life, conversation, &site);
+    here.judge.connects((here.life, conversation), &site, permitted_until);
     let report = |report| drop(inputs.send(Input::Reported(conversation, report)));
     let converse = converse(&here, conversation, &site, &mut orders, &report);
     let failure = cut.run_until_cancelled(converse).await.flatten();
@@ -53,12 +54,17 @@ pub async fn run(
 
 async fn converse(
     here: &Here,
-    _conversation: Conversation,
+    conversation: Conversation,
     site: &SiteName,
     orders: &mut mpsc::UnboundedReceiver<Order>,
     report: &impl Fn(Report),
 ) -> Option<Failure> {
-    if let Err(reply) = here.world.exchangers.greet(site).await {
+    let greeted = tokio::select! {
+        biased;
+        () = closed_early(orders) => return None,
+        greeted = here.world.exchangers.greet(site) => greeted,
+    };
+    if let Err(reply) = greeted {
         return Some(unreached(reply));
     }
     report(Report::Ready);
@@ -82,7 +88,9 @@ async fn converse(
         here.judge.acts(here.life, job.shard, job.epoch, "a message");
         here.judge.mails(here.life, site, u32::try_from(job.recipients.len()).unwrap(), job.ordered);
         here.judge.begins(here.life, job.id, Work::Settling(job.shard));
+        here.judge.is_busy(here.life, conversation, true);
         let ending = here.world.exchangers.take(here.life, job.id, job.recipients.clone()).await;
+        here.judge.is_busy(here.life, conversation, false);
         let (results, goes_on) = match ending {
             Ok(Ending::Told(results)) => (results, true),
             Ok(Ending::Broken { after_end_of_data }) => (lost(&job.recipients, after_end_of_data), false),
@@ -94,6 +102,10 @@ async fn converse(
         }
         report(Report::Ready);
     }
+}
+
+async fn closed_early(orders: &mut mpsc::UnboundedReceiver<Order>) {
+    while let Some(Order::Transmit(_)) = orders.recv().await {}
 }
 
 fn lost(recipients: &[u32], after_end_of_data: bool) -> Vec<(u32, AttemptResult)> {

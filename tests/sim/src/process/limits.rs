@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Here, SharedFence};
 use crate::exec::{Life, Sim};
+use crate::judge::Judge;
 
 const UNANSWERED: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -64,11 +65,13 @@ pub struct OwnedLimits {
     owners: Rc<RefCell<BTreeMap<ShardId, OwnedShard>>>,
     shaping: Shaping,
     fence: SharedFence,
+    judge: Judge,
+    life: Life,
 }
 
 impl OwnedLimits {
-    pub fn new(shaping: Shaping, fence: SharedFence) -> Self {
-        Self { owners: Rc::default(), shaping, fence }
+    pub fn new(shaping: Shaping, fence: SharedFence, judge: Judge, life: Life) -> Self {
+        Self { owners: Rc::default(), shaping, fence, judge, life }
     }
 
     pub fn take(&self, shard: ShardId, epoch: u64, now: Timestamp, quiet_until: Timestamp) {
@@ -94,14 +97,16 @@ impl OwnedLimits {
             return Some(Grant::Wait { until: owned.quiet_until, reason: WaitReason::LimitOwner });
         }
         let fence_until = now.after(self.fence.permits_for());
-        match question {
+        let answer = match question {
             Question::Acquire(ask) => Some(owned.owner.acquire(ask, now, fence_until)),
             Question::Renew { permit, used, ask } => Some(owned.owner.renew(*permit, *used, ask, now, fence_until)),
             Question::Release { permit, used } => {
                 owned.owner.release(*permit, *used, now);
                 None
             }
-        }
+        };
+        self.judge.hear(|| format!("{:?} is asked {question:?} and says {answer:?} at {now:?}", self.life));
+        answer
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use postrider_dispatch::ownership::Lease;
 use postrider_dispatch::settle::{Settle, SettlePlan};
 use postrider_dispatch::takeover::{Release, ReleaseStep, Takeover, TakeoverFailure, TakeoverStep};
-use postrider_model::{Move, Outcome, ShardId, SiteName};
+use postrider_model::{Move, Outcome, ShardId, SiteName, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ use crate::nats::{Packet, Payload};
 use crate::spool::{BucketError, Consumer, LAYOUT, Leased, Puller};
 
 const KEEP_EVERY: Duration = Duration::from_secs(5);
+const ASK_ANEW_EVERY: Duration = Duration::from_secs(10);
 const PULL_MESSAGES: usize = 1_000;
 const MOVES_PER_ATTEMPT: u32 = 8;
 
@@ -79,7 +80,7 @@ impl ShardTask {
 
     async fn live(&self, takeover: Takeover, seen: Option<u64>) {
         let taken = self.lost.run_until_cancelled(self.take_over(takeover, seen)).await;
-        let Some(mut owned) = taken.flatten() else { return };
+        let Some((mut owned, mut puller)) = taken.flatten() else { return };
         let now = self.here.now();
         self.here.limits.take(self.shard, owned.lease.epoch, now, now.after(self.quiet));
         self.here.judge.reigns(self.shard, self.quiet);
@@ -87,7 +88,6 @@ impl ShardTask {
         let _listening = over.clone().drop_guard();
         let answering = answer_limits(self.shard, self.here.clone());
         self.here.spawn(async move { drop(over.run_until_cancelled(answering).await) });
-        let mut puller = self.here.spool.puller(Consumer::Ready(self.shard));
         let pulled = self.lost.run_until_cancelled(self.pull(&mut owned, &mut puller)).await;
         if pulled != Some(Pulled::Release) {
             self.here.spawn(puller.stop());
@@ -96,7 +96,8 @@ impl ShardTask {
         self.lost.run_until_cancelled(self.let_go(owned, puller)).await;
     }
 
-    async fn take_over(&self, mut takeover: Takeover, seen: Option<u64>) -> Option<Owned> {
+    async fn take_over(&self, mut takeover: Takeover, seen: Option<u64>) -> Option<(Owned, Puller)> {
+        let mut puller = self.here.spool.puller(Consumer::Ready(self.shard));
         let epoch = takeover.lease().epoch;
         let key = format!("shard.{}", self.shard);
         let mut revision = 0;
@@ -105,6 +106,8 @@ impl ShardTask {
             if !self.here.fence.may_act() {
                 takeover.failed(TakeoverFailure::Fenced);
             }
+            let (life, shard, step) = (self.here.life, self.shard, takeover.step());
+            self.here.judge.hear(|| format!("{life:?} takes {shard}: {step:?}"));
             let result = match takeover.step() {
                 TakeoverStep::Claim(lease) => {
                     let value = Payload::Lease(self.shard, lease);
@@ -117,9 +120,7 @@ impl ShardTask {
                         BucketError::Unavailable => TakeoverFailure::Unavailable,
                     })
                 }
-                TakeoverStep::Reset => {
-                    self.here.spool.reset_consumer(self.shard).await.map_err(|_| TakeoverFailure::Unavailable)
-                }
+                TakeoverStep::Reset => puller.reset().await.map_err(|_| TakeoverFailure::Unavailable),
                 TakeoverStep::Replay { from } => {
                     let after = from.saturating_sub(1);
                     let begun = Settlements::begin(&self.here, self.shard, epoch, after, self.lost.clone());
@@ -143,7 +144,7 @@ impl ShardTask {
         let arriving = Rc::new(Cell::new(0));
         let floor = Floor { settlements: settlements.clone(), room, arriving: Rc::clone(&arriving) };
         drop(self.inputs.send(Input::Taken(self.shard, Box::new(floor))));
-        Some(Owned { lease: takeover.lease().clone(), revision, settlements, room: room_receiver, arriving })
+        Some((Owned { lease: takeover.lease().clone(), revision, settlements, room: room_receiver, arriving }, puller))
     }
 
     async fn replay(&self, settlements: &Settlements, after: u64) -> Result<(), TakeoverFailure> {
@@ -167,7 +168,17 @@ impl ShardTask {
         let mut keep_at = self.here.sim.now().after(KEEP_EVERY);
         let mut caught_up = false;
         let taken_at = self.here.spool.server_now();
+        let mut connected = self.here.spool.client.reconnects();
+        let mut missed = false;
+        let mut asked_anew: Option<Timestamp> = None;
         loop {
+            let reconnected = std::mem::replace(&mut connected, self.here.spool.client.reconnects()) != connected;
+            missed |= puller.take_missed() || reconnected;
+            let may_ask = asked_anew.is_none_or(|at| self.here.sim.now().since(at) > ASK_ANEW_EVERY);
+            if missed && may_ask && self.here.fence.may_act() && puller.reset().await.is_ok() {
+                missed = false;
+                asked_anew = Some(self.here.sim.now());
+            }
             let room = (*owned.room.borrow_and_update()).min(PULL_MESSAGES);
             let open = self.here.fence.may_act();
             tokio::select! {
@@ -189,8 +200,11 @@ impl ShardTask {
                     for (leased, on_the_way) in batch {
                         self.arrive(leased, &owned.settlements, on_the_way);
                     }
-                    if !caught_up && (younger || puller.is_exhausted()) {
+                    let no_gap = younger && puller.has_no_gap();
+                    if !caught_up && (no_gap || (puller.is_exhausted() && puller.has_all().await)) {
                         caught_up = true;
+                        let (life, shard) = (self.here.life, self.shard);
+                        self.here.judge.hear(|| format!("{life:?} has caught up in {shard}: younger {younger}"));
                         owned.settlements.done.borrow_mut().caught_up(self.here.now());
                         owned.settlements.through.borrow_mut().caught_up();
                     }
@@ -200,7 +214,7 @@ impl ShardTask {
                         return Pulled::Lost;
                     }
                 }
-                () = self.here.sim.sleep(PAUSE), if !open => {}
+                () = self.here.sim.sleep(PAUSE), if !open || missed => {}
             }
         }
     }
@@ -246,6 +260,8 @@ impl ShardTask {
             if !self.here.fence.may_act() {
                 release.failed(TakeoverFailure::Fenced);
             }
+            let (life, shard, step) = (self.here.life, self.shard, release.step());
+            self.here.judge.hear(|| format!("{life:?} releases {shard}: {step:?}"));
             let done = match release.step() {
                 ReleaseStep::StopPulling => {
                     if let Some(puller) = puller.take() {

@@ -1,7 +1,7 @@
 //! The one task around the dispatcher: facts in, actions out. The shape of `services/delivery/src/worker.rs` and `worker/act.rs`.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use postrider_dispatch::dispatcher::{
     Action, AttemptResult, Conversation, Dispatcher, Entry, Exchange, Fact, Failure, FailureScope, Plan, RequestId,
     Source, Ticket,
 };
-use postrider_dispatch::limits::Grant;
+use postrider_dispatch::limits::{Grant, Permit, PermitId};
 use postrider_dispatch::settle::{Settle, SettlePlan};
 use postrider_model::{
     Body, EnvelopeId, Move, Outcome, RecipientOutcome, Record, Reply, ReversePath, ShardId, SiteName, Timestamp,
@@ -136,6 +136,8 @@ struct Settling {
 }
 
 struct Talk {
+    permit: PermitId,
+    site: SiteName,
     orders: mpsc::UnboundedSender<Order>,
     cut: CancellationToken,
     carries: Option<Ticket>,
@@ -151,6 +153,10 @@ struct Worker {
     talks: BTreeMap<Conversation, Talk>,
     shards: BTreeMap<ShardId, Shard>,
     next_ticket: u64,
+    /// Permits for connections that are to be opened: the dispatcher does that in their order, for the judge's eyes.
+    granted: VecDeque<Permit>,
+    /// Questions by what they are about.
+    asked: BTreeMap<RequestId, Option<Conversation>>,
 }
 
 /// Starts a worker that owns nothing yet; where to reach it.
@@ -167,6 +173,8 @@ pub fn begin(here: &Here) -> mpsc::UnboundedSender<Input> {
         talks: BTreeMap::new(),
         shards: BTreeMap::new(),
         next_ticket: 0,
+        granted: VecDeque::new(),
+        asked: BTreeMap::new(),
     };
     here.spawn(async move {
         loop {
@@ -202,7 +210,7 @@ impl Worker {
             Input::Lost(shard) => self.lose(shard),
             Input::Arrived(arrival, on_the_way) => self.arrive(*arrival, on_the_way),
             Input::Left => {}
-            Input::Answered(request, grant) => self.fact(granted(request, grant)),
+            Input::Answered(request, grant) => self.answered(request, grant),
             Input::Body(ticket, found) => match self.held.get_mut(&ticket) {
                 Some(held) if found => {
                     held.dropped = false;
@@ -298,6 +306,8 @@ impl Worker {
     }
 
     fn report(&mut self, conversation: Conversation, report: Report) {
+        let life = self.here.life;
+        self.here.judge.hear(|| format!("{conversation:?} of {life:?} reports {report:?}"));
         match report {
             Report::Ready => self.fact(Fact::Ready(conversation)),
             Report::Attempted { ticket, results } => {
@@ -335,19 +345,27 @@ impl Worker {
     }
 
     fn perform(&mut self, action: Action) {
+        let life = self.here.life;
+        self.here.judge.hear(|| format!("{life:?} is to {action:?}"));
         match action {
             Action::Acquire { request, ask } => {
                 let shard = LAYOUT.limit_shard(&ask.path.site);
+                self.asked.insert(request, None);
                 self.ask(shard, request, Question::Acquire(ask));
             }
             Action::Renew { request, permit, used, ask } => {
                 let shard = LAYOUT.limit_shard(&ask.path.site);
+                let of = |(_, talk): &(&Conversation, &Talk)| talk.permit == permit && talk.site == ask.path.site;
+                let found = self.talks.iter().find(of).map(|(conversation, _)| *conversation);
+                self.asked.extend(found.map(|conversation| (request, Some(conversation))));
                 self.ask(shard, request, Question::Renew { permit, used, ask });
             }
             Action::Release { permit, path, used } => {
+                self.granted.retain(|granted| granted.id != permit);
                 give_back(&self.here, LAYOUT.limit_shard(&path.site), Question::Release { permit, used });
             }
             Action::Open { conversation, exchange, .. } if exchange.as_str().is_empty() => {
+                self.granted.pop_front();
                 let text = "the exchangers of this conversation are not known".to_owned();
                 let failure = Some(Failure { scope: FailureScope::Ourselves, reply: None, text });
                 self.fact(Fact::ConversationEnded { conversation, failure });
@@ -380,7 +398,7 @@ impl Worker {
 
     fn ask(&mut self, shard: ShardId, request: RequestId, question: Question) {
         if let Some(grant) = ask_here(&self.here, shard, &question) {
-            return self.fact(granted(request, grant));
+            return self.answered(request, grant);
         }
         let (here, inputs) = (self.here.clone(), self.inputs.clone());
         self.here.spawn(async move {
@@ -389,11 +407,32 @@ impl Worker {
         });
     }
 
+    fn answered(&mut self, request: RequestId, grant: Grant) {
+        if let (Some(asked), Grant::Granted(permit)) = (self.asked.remove(&request), grant) {
+            match asked {
+                None => self.granted.push_back(permit),
+                Some(conversation) => {
+                    if let Some(talk) = self.talks.get_mut(&conversation) {
+                        talk.permit = permit.id;
+                        let until = self.here.world_time(permit.until);
+                        self.here.judge.is_permitted(self.here.life, conversation, until);
+                    }
+                }
+            }
+        }
+        self.fact(granted(request, grant));
+    }
+
     fn open(&mut self, conversation: Conversation, site: SiteName) {
         let (orders, receiver) = mpsc::unbounded_channel();
         let cut = CancellationToken::new();
-        self.talks.insert(conversation, Talk { orders, cut: cut.clone(), carries: None });
-        let task = conversation::run(self.here.clone(), conversation, site, receiver, self.inputs.clone(), cut);
+        let permit = self.granted.pop_front().unwrap();
+        self.talks.insert(
+            conversation,
+            Talk { permit: permit.id, site: site.clone(), orders, cut: cut.clone(), carries: None },
+        );
+        let about = (conversation, self.here.world_time(permit.until));
+        let task = conversation::run(self.here.clone(), about, site, receiver, self.inputs.clone(), cut);
         self.here.spawn(task);
     }
 

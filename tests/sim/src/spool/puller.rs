@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use postrider_dispatch::takeover::Deliveries;
 use postrider_model::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{Consumer, GRACE, Leased, OPEN, Spool};
 use crate::jetstream::Push;
-use crate::nats::Payload;
+use crate::nats::{Payload, Unanswered};
 
 /// Pulls from one consumer; one request at a time.
 pub struct Puller {
@@ -18,6 +19,8 @@ pub struct Puller {
     open: Option<Open>,
     arrived: VecDeque<Leased>,
     exhausted: bool,
+    missed: bool,
+    deliveries: Deliveries,
 }
 
 struct Open {
@@ -35,7 +38,15 @@ impl Drop for Open {
 
 impl Puller {
     pub(super) fn new(spool: Spool, consumer: Consumer) -> Self {
-        Self { spool, consumer, open: None, arrived: VecDeque::new(), exhausted: false }
+        Self {
+            spool,
+            consumer,
+            open: None,
+            arrived: VecDeque::new(),
+            exhausted: false,
+            missed: false,
+            deliveries: Deliveries::default(),
+        }
     }
 
     /// Waits until something has come or the request is over, and returns what there is. Safe to drop half way.
@@ -79,7 +90,10 @@ impl Puller {
                         self.end();
                     }
                 },
-                () = sim.sleep_until(open.until) => self.end(),
+                () = sim.sleep_until(open.until) => {
+                    self.missed = true;
+                    self.end();
+                }
             }
         }
     }
@@ -93,6 +107,7 @@ impl Puller {
     fn note(&mut self, push: Push<Payload>) {
         match push {
             Push::Message(leased) => {
+                self.missed |= self.deliveries.came(leased.token.delivery);
                 self.arrived.push_back(leased);
                 if let Some(open) = &mut self.open {
                     open.remaining -= 1;
@@ -113,6 +128,7 @@ impl Puller {
         // What still comes to a request that was given up is taken all the same.
         if let Some(mut open) = self.open.take() {
             while let Ok(Push::Message(leased)) = open.pushes.try_recv() {
+                self.missed |= self.deliveries.came(leased.token.delivery);
                 self.arrived.push_back(leased);
             }
             self.spool.client.close(open.inbox);
@@ -122,6 +138,40 @@ impl Puller {
     /// Whether the last request ended because there was no more.
     pub fn is_exhausted(&self) -> bool {
         self.exhausted && self.arrived.is_empty()
+    }
+
+    /// Whether mail may have been handed out that never came.
+    pub fn take_missed(&mut self) -> bool {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// Whether nothing went elsewhere since the RESET, as far as is known without asking.
+    pub fn has_no_gap(&self) -> bool {
+        self.deliveries.has_no_gap()
+    }
+
+    /// Whether nothing did, as the server counts it.
+    pub async fn has_all(&mut self) -> bool {
+        let (stream, name) = (self.consumer.stream(), self.consumer.config().name);
+        let delivered = self.spool.client.ask(move |server, _| server.delivered(&stream, &name).ok()).await;
+        let Ok(delivered) = delivered else { return false };
+        let all = self.deliveries.has_all(delivered);
+        self.missed |= !all;
+        all
+    }
+
+    /// Makes all unacknowledged mail come again, and counts from there on.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn reset(&mut self) -> Result<(), Unanswered> {
+        self.take_ready();
+        self.deliveries.resetting();
+        let Consumer::Ready(shard) = self.consumer else { return Ok(()) };
+        self.spool.reset_consumer(shard).await?;
+        self.take_ready();
+        self.deliveries.was_reset();
+        Ok(())
     }
 
     /// Waits the open request out, and hands back all that arrives.

@@ -119,6 +119,42 @@ async fn a_reset_brings_all_unacknowledged_mail_again_at_once() {
 }
 
 #[tokio::test]
+async fn mail_that_went_to_the_last_owner_after_the_reset_is_missed_and_comes_at_the_next() {
+    let (_server, spool, mut last) = with_mail(0).await;
+    let mut next = spool.puller(shard("t00"));
+    // A request of the last owner is still open when the next begins.
+    assert!(tokio::time::timeout(Duration::from_millis(200), last.pull(2, BYTES)).await.is_err());
+    next.reset().await.unwrap();
+    for n in 0..3 {
+        spool.publish_ready(&transactional(n)).await.unwrap();
+    }
+    assert_eq!(one(&mut next).await.packet, transactional(2));
+    assert!(!next.has_no_gap() && next.take_missed());
+    next.reset().await.unwrap();
+    let again = several(&mut next, 3).await;
+    assert_eq!(again.iter().map(|leased| leased.packet.clone()).collect::<Vec<_>>(), [0, 1, 2].map(transactional));
+    assert!(next.has_no_gap() && !next.take_missed());
+    while !next.is_exhausted() {
+        assert!(next.pull(10, BYTES).await.is_empty());
+    }
+    assert!(next.has_all().await.unwrap());
+}
+
+#[tokio::test]
+async fn mail_that_went_to_the_last_owner_is_missed_even_if_nothing_else_comes() {
+    let (_server, spool, mut last) = with_mail(0).await;
+    let mut next = spool.puller(shard("t00"));
+    assert!(tokio::time::timeout(Duration::from_millis(200), last.pull(2, BYTES)).await.is_err());
+    next.reset().await.unwrap();
+    spool.publish_ready(&transactional(0)).await.unwrap();
+    while !next.is_exhausted() {
+        assert!(next.pull(10, BYTES).await.is_empty());
+    }
+    assert!(!next.has_all().await.unwrap());
+    assert!(next.take_missed());
+}
+
+#[tokio::test]
 async fn a_puller_that_stops_leaves_nothing_behind() {
     let (server, spool, mut puller) = with_mail(3).await;
     let kept = one(&mut puller).await;
