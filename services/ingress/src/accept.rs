@@ -241,7 +241,7 @@ async fn publish(shared: &Shared, draft: &Draft<'_>, plans: &[PartPlan], message
             let body = spool.place_body(message, Sharing::Shared).await?;
             let packets: Vec<Packet> =
                 several.iter().map(|plan| Packet::new(draft.envelope(plan), body.clone())).collect();
-            spool.publish_intake(&draft.id, &packets).await
+            spool.publish_intake(&draft.id, draft.choice.class, &packets).await
         }
     }
 }

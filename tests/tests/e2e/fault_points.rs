@@ -23,10 +23,14 @@ const FAULTS: [&str; 10] = [
     "settle-copied@200",
 ];
 
-/// A third is deferred once and so goes through a tier, a third has recipients at several sites and so is split.
+/// A third is deferred once and so goes through a tier, a third has recipients at several sites and so is split; one in 300 has
+/// 1,000 at 400 sites.
 const MIXED: Shape = Shape { sessions: 6, rate: 150, recipients: mixed, field: |_| "" };
 
 fn mixed(number: usize) -> Vec<String> {
+    if number % 300 == 2 {
+        return (0..1_000).map(|n| format!("many{n}+{number}@site{}.example", n % 400)).collect();
+    }
     let domain = number % 37;
     match number % 3 {
         0 => vec![format!("plain@d{domain}.example")],

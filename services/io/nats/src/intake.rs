@@ -3,7 +3,7 @@
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use bytes::Bytes;
-use postrider_model::MessageId;
+use postrider_model::{Class, MessageId};
 use postrider_proto::{Packet, decode_intake, encode_intake};
 
 use crate::compression::{compress, decompress};
@@ -22,12 +22,17 @@ pub(crate) const ENCODING: &str = "Postrider-Encoding";
 pub(crate) const ZSTD: &str = "zstd";
 
 impl Spool {
-    /// Records a message of several parts. The splitter turns the record into READY messages; doing that twice gives the
+    /// Records a message of several parts, behind others of its class. The splitter turns the record into READY messages; doing that twice gives the
     /// same.
     ///
     /// # Errors
     /// [`PublishError`], after the configured budget; [`PublishError::TooLarge`] if there are too many recipients.
-    pub async fn publish_intake(&self, message: &MessageId, parts: &[Packet]) -> Result<(), PublishError> {
+    pub async fn publish_intake(
+        &self,
+        message: &MessageId,
+        class: Class,
+        parts: &[Packet],
+    ) -> Result<(), PublishError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, message.to_string());
         let record = encode_intake(parts);
@@ -38,7 +43,7 @@ impl Spool {
             }
             None => record,
         };
-        self.publish_with(subject::INTAKE, headers, payload, self.publish_budget()).await.map(|_| ())
+        self.publish_with(&subject::intake(class), headers, payload, self.publish_budget()).await.map(|_| ())
     }
 }
 

@@ -9,7 +9,7 @@
 //! | `READY_T` | same | same | transactional mail, so that a blast never stands before a password reset |
 //! | `RETRY_1m 5m 15m 1h 4h` | work queue, discard new | `retry.<tier>.<t or b>.<shard>.<site>.<tenant>` | mail that waits; everything in a tier waits equally long. Two consumers a tier, `promote-<tier>-t` and `-b`, pulled by any promoter ([`Spool::run_promoters`]) |
 //! | `BODY_0..` | limits, discard new, 8 days | `body.<i>` | bodies in chunks of 512 KiB, found by sequence, never by subject ([`Spool::place_body`], [`Spool::read_body`]) |
-//! | `INTAKE` | work queue, discard new | `intake` | messages of several parts, one record each; the consumer `splitter` turns them into READY ([`Spool::run_splitter`]) |
+//! | `INTAKE` | work queue, discard new | `intake.<t or b>` | messages of several parts, one record each; the consumers `split-<t or b>` turn them into READY ([`Spool::run_splitter`]) |
 //! | `HOLD` | limits, discard new | `hold.<t or b>.<tenant>.<site>` | mail that an operator's rule suspends ([`Spool::copy_to_hold`], [`Spool::bring_to_ready`]) |
 //! | `DEAD` | limits, discard old | `dead.<reason>` | what cannot be decoded or read ([`Spool::bury`]) |
 //! | `EVENTS_0..` | limits, discard old, 8 days | `event.<shard>` | the journal in batches ([`Spool::publish_events`], [`Spool::replay_events`], [`Spool::scan_events`]) |

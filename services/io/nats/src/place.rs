@@ -184,7 +184,7 @@ fn narrow(place: Place, filter: &RuleFilter) -> String {
         Place::Ready => format!("ready.*.{site}.{tenant}"),
         Place::Tier(tier) => format!("retry.{tier}.{class}.*.{site}.{tenant}"),
         Place::Hold => format!("hold.{class}.{tenant}.{site}"),
-        Place::Intake => subject::INTAKE.to_owned(),
+        Place::Intake => subject::ALL_INTAKE.to_owned(),
         Place::Dead => "dead.>".to_owned(),
     }
 }

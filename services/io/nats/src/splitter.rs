@@ -1,9 +1,11 @@
 //! The splitter: turns a record of INTAKE into one READY message a part. It resolves nothing, so a repeat after a crash is
 //! the same. Any process may run it, any number of them.
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use postrider_dispatch::shard_state::LONGEST_FOR_SPLITTER;
 use postrider_dispatch::split::{Split, SplitStep};
+use postrider_model::Class;
 use postrider_proto::{ConvertError, Packet};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -35,9 +37,19 @@ pub enum SplitterEvent {
 }
 
 impl Spool {
-    /// Splits until `shutdown`, and tells of every message.
+    /// Splits until `shutdown`, and tells of every message. Each class has a queue of its own.
     pub async fn run_splitter(&self, shutdown: CancellationToken, tell: impl Fn(SplitterEvent) + Send + Sync) {
-        let mut puller = RawPuller::new(self, Consumer::Splitter);
+        let split = |class| self.run_splitter_of(class, shutdown.clone(), &tell);
+        join_all(Class::ALL.map(split)).await;
+    }
+
+    async fn run_splitter_of(
+        &self,
+        class: Class,
+        shutdown: CancellationToken,
+        tell: &(impl Fn(SplitterEvent) + Send + Sync),
+    ) {
+        let mut puller = RawPuller::new(self, Consumer::Split(class));
         let wish = Wish { messages: BATCH, bytes: 32 << 20, expires: Duration::from_secs(1) };
         loop {
             let batch = tokio::select! {
@@ -45,7 +57,7 @@ impl Spool {
                 () = shutdown.cancelled() => break,
             };
             // Collected first: a closure inside the stream would make the future no longer `Send` for every lifetime.
-            let splits: Vec<_> = batch.into_iter().map(|raw| self.split(raw, &tell)).collect();
+            let splits: Vec<_> = batch.into_iter().map(|raw| self.split(raw, tell)).collect();
             let mut splits = stream::iter(splits).buffer_unordered(WINDOW);
             while let Some(split) = splits.next().await {
                 if let Some(parts) = split {

@@ -79,7 +79,12 @@ pub(crate) fn body(stream: u8) -> String {
     format!("body.{stream}")
 }
 
-pub(crate) const INTAKE: &str = "intake";
+pub(crate) fn intake(class: Class) -> String {
+    format!("intake.{}", class.letter())
+}
+
+/// All of INTAKE.
+pub(crate) const ALL_INTAKE: &str = "intake.*";
 
 /// Everything suspended.
 pub(crate) const ALL_HELD: &str = "hold.>";
@@ -121,7 +126,9 @@ pub(crate) fn retry_consumer(tier: Tier, class: Class) -> String {
     format!("promote-{tier}-{}", class.letter())
 }
 
-pub(crate) const SPLITTER: &str = "splitter";
+pub(crate) fn split_consumer(class: Class) -> String {
+    format!("split-{}", class.letter())
+}
 
 /// Reads `<site>.<tenant>` at the end of a subject of READY or a tier.
 pub(crate) fn parse_site_and_tenant(subject: &str) -> Option<(SiteName, TenantId)> {

@@ -20,7 +20,7 @@ fn somewhere(world: &mut World, ready: &str) -> (String, String) {
             let tier = *world.dice.pick(&TIERS);
             (format!("retry.{tier}.{}.{rest}", rest.chars().next().unwrap_or('b')), format!("RETRY_{tier}"))
         }
-        _ => ("intake".to_owned(), "INTAKE".to_owned()),
+        _ => ("intake.b".to_owned(), "INTAKE".to_owned()),
     }
 }
 
@@ -84,7 +84,7 @@ pub fn next_version(world: &mut World) -> Result<()> {
     for number in 0..count {
         let (subject, record) = world.dice.pick(&heard).clone();
         let (subject, stream) = somewhere(world, &subject);
-        let record = if subject == "intake" { Vec::new() } else { record };
+        let record = if subject == "intake.b" { Vec::new() } else { record };
         wire.publish(&subject, &format!("next-{number}"), of_the_next_version(record))
             .with_context(|| subject.clone())?;
         *world.left.entry(stream).or_default() += 1;

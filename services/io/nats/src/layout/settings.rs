@@ -97,11 +97,11 @@ pub(crate) fn streams(layout: &ShardLayout, config: &NatsConfig) -> Vec<Wanted> 
     }
     wanted.push(Wanted {
         config: Config {
-            subjects: vec![subject::INTAKE.to_owned()],
+            subjects: Class::ALL.map(subject::intake).into(),
             allow_direct: true,
             ..work_queue(StreamName::Intake, config, bytes(config, share::INTAKE, 1))
         },
-        consumers: vec![consumer(&Consumer::Splitter)],
+        consumers: Class::ALL.map(|class| consumer(&Consumer::Split(class))).into(),
     });
     wanted.push(Wanted {
         config: Config {
@@ -172,7 +172,7 @@ fn work_queue(name: StreamName, config: &NatsConfig, max_bytes: i64) -> Config {
 pub(crate) enum Consumer {
     Ready(postrider_model::ShardId),
     Retry(Tier, Class),
-    Splitter,
+    Split(Class),
 }
 
 /// Where a consumer is and how it is set.
@@ -186,7 +186,7 @@ pub(crate) fn consumer_of(layout: &ShardLayout, which: &Consumer) -> Placed {
     let stream = match which {
         Consumer::Ready(shard) => subject::ready_stream(layout, *shard),
         Consumer::Retry(tier, _) => StreamName::Retry(*tier),
-        Consumer::Splitter => StreamName::Intake,
+        Consumer::Split(_) => StreamName::Intake,
     };
     let config = consumer(which);
     Placed { stream: stream.to_string(), name: config.durable_name.clone().unwrap_or_default(), config }
@@ -201,7 +201,7 @@ fn consumer(which: &Consumer) -> pull::Config {
         Consumer::Retry(tier, class) => {
             (subject::retry_consumer(*tier, *class), subject::all_retry(*tier, *class), MOVE_WAIT, 4_096)
         }
-        Consumer::Splitter => (subject::SPLITTER.to_owned(), subject::INTAKE.to_owned(), MOVE_WAIT, 1_024),
+        Consumer::Split(class) => (subject::split_consumer(*class), subject::intake(*class), MOVE_WAIT, 1_024),
     };
     pull::Config {
         durable_name: Some(name.clone()),

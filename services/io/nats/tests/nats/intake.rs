@@ -33,9 +33,36 @@ async fn a_message_of_many_parts_becomes_ready_mail() {
     let spool = server.spool().await;
     let shutdown = CancellationToken::new();
     let splitter = run(&spool, &shutdown);
-    spool.publish_intake(&message(1), &parts(&spool, 1, 250).await).await.unwrap();
+    spool.publish_intake(&message(1), Class::Bulk, &parts(&spool, 1, 250).await).await.unwrap();
     eventually("all parts are in READY", async || (ready(&spool).await == 250).then_some(())).await;
     eventually("INTAKE is empty", async || (intake(&server).await == 0).then_some(())).await;
+    shutdown.cancel();
+    splitter.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transactional_message_does_not_wait_behind_bulk_mail() {
+    let server = Server::start();
+    let spool = server.spool().await;
+    for n in 0..200 {
+        spool.publish_intake(&message(n), Class::Bulk, &parts(&spool, n, 250).await).await.unwrap();
+    }
+    let body = spool.place_body("hello".into(), Sharing::Shared).await.unwrap();
+    let part = |number| Envelope { part: number, ..envelope(500, Class::Transactional, &format!("t{number}.example")) };
+    let urgent: Vec<Packet> = (0..2).map(|number| Packet::new(part(number), body.clone())).collect();
+    spool.publish_intake(&message(500), Class::Transactional, &urgent).await.unwrap();
+    let shutdown = CancellationToken::new();
+    let splitter = run(&spool, &shutdown);
+    let ready = |class| {
+        let spool = &spool;
+        async move {
+            let depths = spool.depths().await.unwrap();
+            depths.iter().filter(|depth| depth.class == class).map(|depth| depth.count).sum::<u64>()
+        }
+    };
+    eventually("the transactional parts are in READY", async || (ready(Class::Transactional).await == 2).then_some(()))
+        .await;
+    assert!(intake(&server).await > 0, "the bulk mail before it is still being split");
     shutdown.cancel();
     splitter.await.unwrap();
 }
@@ -44,7 +71,7 @@ async fn a_message_of_many_parts_becomes_ready_mail() {
 async fn thousands_of_recipients_fit_into_one_record() {
     let server = Server::start();
     let spool = server.spool().await;
-    spool.publish_intake(&message(1), &parts(&spool, 1, 5_000).await).await.unwrap();
+    spool.publish_intake(&message(1), Class::Bulk, &parts(&spool, 1, 5_000).await).await.unwrap();
     assert_eq!(intake(&server).await, 1);
 }
 
@@ -52,7 +79,7 @@ async fn thousands_of_recipients_fit_into_one_record() {
 async fn a_splitter_that_dies_half_way_is_followed_by_one_that_does_the_same() {
     let server = Server::start();
     let spool = server.spool().await;
-    spool.publish_intake(&message(1), &parts(&spool, 1, 250).await).await.unwrap();
+    spool.publish_intake(&message(1), Class::Bulk, &parts(&spool, 1, 250).await).await.unwrap();
 
     // Dies, with all it holds, after the first parts.
     let dying = server.spool().await;
@@ -75,7 +102,7 @@ async fn a_splitter_that_dies_half_way_is_followed_by_one_that_does_the_same() {
 
     // What the dead one held comes again; here at once instead of after the ack wait.
     let stream = server.jetstream().await.get_stream("INTAKE").await.unwrap();
-    stream.reset_consumer("splitter", None).await.unwrap();
+    stream.reset_consumer("split-b", None).await.unwrap();
     let shutdown = CancellationToken::new();
     let splitter = run(&spool, &shutdown);
     eventually("INTAKE is empty", async || (intake(&server).await == 0).then_some(())).await;
@@ -89,7 +116,7 @@ async fn a_record_that_is_no_message_is_buried() {
     let server = Server::start();
     let spool = server.spool().await;
     let jetstream = server.jetstream().await;
-    jetstream.publish("intake", "nonsense".into()).await.unwrap().await.unwrap();
+    jetstream.publish("intake.b", "nonsense".into()).await.unwrap().await.unwrap();
     let shutdown = CancellationToken::new();
     let splitter = run(&spool, &shutdown);
     eventually("INTAKE is empty", async || (intake(&server).await == 0).then_some(())).await;
