@@ -20,22 +20,26 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use postrider_delivery::held::{Held, Holdings};
 use postrider_dispatch::dispatcher::{Action, Dispatcher, DispatcherConfig, Fact, Ticket};
+use postrider_dispatch::settle::DoneSet;
 use postrider_model::{
-    Body, Class, Envelope, EnvelopeState, MessageId, Reply, ReversePath, ShardId, ShardLayout, SiteName, Timestamp,
+    Body, Class, Envelope, EnvelopeId, EnvelopeState, MessageId, Move, Reply, ReversePath, ShardId, ShardLayout,
+    SiteName, Timestamp,
 };
 use postrider_nats::Spool;
 use postrider_net::Plan;
 use postrider_proto::Packet;
 use server::Server;
 use tikv_jemalloc_ctl::{epoch, stats};
+use tokio::sync::Mutex;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-const WAITING: u64 = 12_000;
-
 /// The most bytes of one envelope that waits.
 const MOST: usize = 512;
+
+/// The most that its site takes beside it, if it is the only one there.
+const LONE: usize = 3_584;
 
 fn allocated() -> usize {
     epoch::advance().unwrap();
@@ -78,42 +82,51 @@ fn packet(number: u64, site: &str) -> Packet {
     Packet::new(envelope, Body::Inline { bytes: Bytes::from(vec![b'x'; 2_000]), compressed: false })
 }
 
+fn at(number: u64) -> usize {
+    usize::try_from(number).unwrap()
+}
+
 fn site(number: u64) -> String {
     format!("mail-provider-{number}.example")
 }
 
-async fn filled(server: &Server, sites: u64) -> Spool {
+async fn filled(server: &Server, waiting: u64, sites: u64) -> Spool {
     let spool = Spool::open(&server.config(), "test", ShardLayout::SINGLE).await.unwrap();
-    let packets: Vec<Packet> = (0..WAITING).map(|number| packet(number, &site(number % sites))).collect();
+    let packets: Vec<Packet> = (0..waiting).map(|number| packet(number, &site(number % sites))).collect();
     let published: Vec<_> = packets.iter().map(|packet| spool.publish_ready(packet)).collect();
     stream::iter(published).buffer_unordered(100).try_collect::<Vec<_>>().await.unwrap();
     spool
 }
 
-/// Bytes that each envelope takes once all of them wait without their bodies.
-async fn bytes_each(sites: u64) -> usize {
+/// Bytes that each envelope takes once so many wait without their bodies.
+async fn bytes_each(waiting: u64, sites: u64) -> usize {
     let server = Server::start();
-    let spool = filled(&server, sites).await;
+    let spool = filled(&server, waiting, sites).await;
     let plans: Vec<(Arc<Plan>, SiteName)> = (0..sites)
         .map(|number| (Arc::new(Plan::new(site(number).into(), Vec::new())), site(number).parse().unwrap()))
         .collect();
     let now = Timestamp::from_millis(1_763_786_500_000);
-    let mut pullers = Vec::new();
     let mut dispatcher = Dispatcher::new(DispatcherConfig { body_bytes: 0, ..DispatcherConfig::default() }, 1);
-    for index in 0..spool.layout().bulk {
-        let shard = ShardId { class: Class::Bulk, index };
-        dispatcher.handle(Fact::ShardTaken(shard), now);
-        pullers.push((shard, spool.puller(shard)));
-    }
+    let layout = spool.layout();
+    let mut pullers: Vec<_> = (0..layout.bulk)
+        .map(|index| {
+            let shard = ShardId { class: Class::Bulk, index };
+            dispatcher.handle(Fact::ShardTaken(shard), now);
+            let there =
+                (0..waiting).filter(|number| layout.shard_of(Class::Bulk, &plans[at(number % sites)].1, 0) == shard);
+            (shard, spool.puller(shard), there.count())
+        })
+        .collect();
     let before = allocated();
     let mut holdings = Holdings::new();
     let mut arrived = 0;
-    while arrived < WAITING {
-        for (shard, puller) in &mut pullers {
-            for leased in puller.pull(1_000, 8 << 20).await {
+    for (shard, puller, left) in &mut pullers {
+        while *left > 0 {
+            for leased in puller.pull(100, 1 << 20).await {
+                *left -= 1;
                 let leased = leased.unwrap();
                 let number: u64 = leased.packet.envelope().metadata[0].1.parse().unwrap();
-                let (plan, site) = &plans[usize::try_from(number % sites).unwrap()];
+                let (plan, site) = &plans[at(number % sites)];
                 let held = Held::new(leased, *shard, Some(Arc::clone(plan)), site.clone());
                 let ticket = Ticket(arrived);
                 arrived += 1;
@@ -136,8 +149,42 @@ async fn bytes_each(sites: u64) -> usize {
     each
 }
 
+/// What is allocated is counted for the whole process.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test]
+async fn a_lone_site_takes_little_more() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let each = bytes_each(6_000, 6_000).await;
+    assert!(each <= MOST + LONE, "{each} bytes");
+}
+
+#[tokio::test]
+async fn a_settled_hop_takes_at_most_40_bytes() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let before = allocated();
+    let mut done = DoneSet::new();
+    let (seconds, each_second) = (900u64, 300u64);
+    for number in 0..seconds * each_second {
+        let mut random = [0u8; 10];
+        random[2..].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        let now = Timestamp::from_millis(1_763_786_400_000 + 1_000 * number / each_second);
+        let id = EnvelopeId { message: MessageId::new(now, random), part: 0, hop: 0 };
+        done.recorded(id, Move::Finished);
+        done.finished(id, now);
+        if number % each_second == 0 {
+            done.sweep(now);
+        }
+    }
+    assert!((600 * each_second..=700 * each_second).contains(&u64::try_from(done.len()).unwrap()));
+    let each = allocated().saturating_sub(before) / done.len();
+    println!("{} settled: {each} bytes each", done.len());
+    assert!(each <= 40, "{each} bytes");
+}
+
 #[tokio::test]
 async fn a_waiting_envelope_takes_at_most_512_bytes() {
-    let each = bytes_each(20).await;
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let each = bytes_each(12_000, 20).await;
     assert!(each <= MOST, "{each} bytes");
 }

@@ -33,7 +33,7 @@ impl Dispatcher {
         let body_held = entry.body_held;
         let entry = Kept::of(entry);
         let body = if body_held { Body::Held(entry.size_bytes) } else { Body::Absent };
-        let held = Held { entry, lane, stage, body, turn: self.now, second_chance: false };
+        let held = Held { entry, lane, stage, body, turn: self.now };
         self.bodies.add(&held);
         self.index.insert(held);
         if !order.is_some_and(|order| self.obey(ticket, order)) {

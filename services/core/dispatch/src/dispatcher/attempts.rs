@@ -65,8 +65,8 @@ impl Dispatcher {
 
     /// Puts an envelope back of which nothing was sent, if that has not happened to it before. Whether it did.
     pub(super) fn second_chance(&mut self, ticket: Ticket) -> bool {
-        let Some(held) = self.index.get_mut(ticket).filter(|held| !held.second_chance) else { return false };
-        held.second_chance = true;
+        let Some(held) = self.index.get_mut(ticket).filter(|held| !held.entry.second_chance) else { return false };
+        held.entry.second_chance = true;
         self.put_back(ticket);
         true
     }

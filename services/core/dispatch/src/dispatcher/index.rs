@@ -19,8 +19,6 @@ pub(super) struct Held {
     pub(super) body: Body,
     /// When its turn is expected, as of when it was last put in line.
     pub(super) turn: Timestamp,
-    /// It was on a connection that turned out to be dead, and was put back: that happens once only.
-    pub(super) second_chance: bool,
 }
 
 impl Held {

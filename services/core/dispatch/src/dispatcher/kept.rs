@@ -34,7 +34,7 @@ impl Deref for Positions {
     }
 }
 
-/// See the module's documentation; the fields are those of [`Entry`].
+/// See the module's documentation; the fields are those of [`Entry`], and one that finds room between them.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) ticket: Ticket,
@@ -50,6 +50,8 @@ pub(super) struct Kept {
     not_before: Timestamp,
     pub(super) expiry: Timestamp,
     pub(super) attempt: u32,
+    /// It was on a connection that turned out to be dead, and was put back: that happens once only.
+    pub(super) second_chance: bool,
 }
 
 impl Kept {
@@ -68,6 +70,7 @@ impl Kept {
             not_before: entry.not_before.unwrap_or_default(),
             expiry: entry.expiry,
             attempt: entry.attempt,
+            second_chance: false,
         }
     }
 

@@ -1,5 +1,5 @@
 //! What is settled already, so that a hop that comes again is recognised. Bounded by time, not by count: finished settles
-//! are kept for ten minutes, unfinished ones until they are finished.
+//! are kept for ten minutes and a little, in few bytes each, unfinished ones until they are finished.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -8,8 +8,11 @@ use postrider_model::{EnvelopeId, Move, Timestamp};
 
 use super::{BodyState, Settle};
 
-/// How long a finished settle is remembered.
+/// How long a finished settle is remembered, at least.
 pub const KEPT: Duration = Duration::from_secs(600);
+
+/// Finished settles are forgotten together that were finished within so long.
+const SPAN: Duration = Duration::from_secs(60);
 
 /// What is known about a hop that has its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,15 +21,43 @@ enum Settled {
     Recorded(Move),
     /// Read back from EVENTS by a new owner: whether copy and ack are done is not known, and it may never come again.
     Replayed(Move),
-    /// All is done. What is kept of the move is whether the part ended with it, so that a repeat may delete its body.
-    Finished { ended: bool, at: Timestamp },
+}
+
+impl Settled {
+    const fn next_move(&self) -> &Move {
+        match self {
+            Self::Recorded(next) | Self::Replayed(next) => next,
+        }
+    }
+}
+
+/// Hops whose settles were finished within one span, in the order of their ids. What is kept of the move is whether the part
+/// ended with it, so that a repeat may delete its body.
+#[derive(Clone, Debug)]
+struct Span {
+    hops: Box<[(EnvelopeId, bool)]>,
+    last: Timestamp,
+}
+
+impl Span {
+    fn get(&self, id: &EnvelopeId) -> Option<bool> {
+        // Nearly everything that comes is younger than all of them.
+        self.hops.last().filter(|(last, _)| id <= last)?;
+        let at = self.hops.binary_search_by_key(id, |(hop, _)| *hop).ok()?;
+        self.hops.get(at).map(|(_, ended)| *ended)
+    }
 }
 
 /// The hops of one shard that have their record.
 #[derive(Clone, Debug, Default)]
 pub struct DoneSet {
-    settled: HashMap<EnvelopeId, Settled>,
-    finished: VecDeque<(Timestamp, EnvelopeId)>,
+    unfinished: HashMap<EnvelopeId, Settled>,
+    /// What was finished since the last span ended.
+    current: HashMap<EnvelopeId, bool>,
+    since: Timestamp,
+    last: Timestamp,
+    /// The oldest first.
+    spans: VecDeque<Span>,
 }
 
 impl DoneSet {
@@ -37,35 +68,35 @@ impl DoneSet {
 
     /// The record of `id` is in EVENTS: from now on it is never attempted again.
     pub fn recorded(&mut self, id: EnvelopeId, next: Move) {
-        self.settled.insert(id, Settled::Recorded(next));
+        self.unfinished.insert(id, Settled::Recorded(next));
     }
 
     /// A record read back while taking over. One that is known here already stays as it is.
     pub fn replayed(&mut self, id: EnvelopeId, next: Move) {
-        self.settled.entry(id).or_insert(Settled::Replayed(next));
+        if self.ended(&id).is_none() {
+            self.unfinished.entry(id).or_insert(Settled::Replayed(next));
+        }
     }
 
-    /// The settle of `id` has gone through all its steps.
+    /// The settle of `id` has gone through all its steps. One that was finished twice is kept from the last time on.
     pub fn finished(&mut self, id: EnvelopeId, now: Timestamp) {
-        if let Some(settled) = self.settled.get_mut(&id) {
-            let ended = match settled {
-                Settled::Recorded(next) | Settled::Replayed(next) => matches!(next, Move::Finished),
-                Settled::Finished { ended, .. } => *ended,
-            };
-            *settled = Settled::Finished { ended, at: now };
-            self.finished.push_back((now, id));
+        let ended = match self.unfinished.remove(&id) {
+            Some(settled) => Some(matches!(settled.next_move(), Move::Finished)),
+            None => self.ended(&id),
+        };
+        let Some(ended) = ended else { return };
+        if self.current.is_empty() {
+            self.since = now;
         }
+        self.last = self.last.max(now);
+        self.current.insert(id, ended);
     }
 
     /// Everything that was in READY when the shard was taken has been delivered to us at least once, so what was replayed
     /// and has not come will not come: it counts as finished from now on. Goes with [`super::SettledThrough::caught_up`].
     pub fn caught_up(&mut self, now: Timestamp) {
-        let quiet: Vec<EnvelopeId> = self
-            .settled
-            .iter()
-            .filter(|(_, settled)| matches!(settled, Settled::Replayed(_)))
-            .map(|(id, _)| *id)
-            .collect();
+        let replayed = self.unfinished.iter().filter(|(_, settled)| matches!(settled, Settled::Replayed(_)));
+        let quiet: Vec<EnvelopeId> = replayed.map(|(id, _)| *id).collect();
         for id in quiet {
             self.finished(id, now);
         }
@@ -74,49 +105,53 @@ impl DoneSet {
     /// What to do with an envelope that has just been pulled: `None` if it has no record and is to be attempted, else the
     /// rest of its settle. A repeat of a finished hop makes no second copy.
     pub fn repeat(&mut self, id: EnvelopeId, body: BodyState) -> Option<Settle> {
-        let settled = self.settled.get_mut(&id)?;
-        match settled {
-            Settled::Recorded(next) => Some(Settle::again(id, body, next.clone())),
-            Settled::Replayed(next) => {
-                let next = next.clone();
-                *settled = Settled::Recorded(next.clone());
-                Some(Settle::again(id, body, next))
-            }
-            Settled::Finished { ended: true, .. } => Some(Settle::acknowledge(id, body, Move::Finished)),
-            // The body went on with the copy: whatever the repeat refers to must stay.
-            Settled::Finished { ended: false, .. } => {
-                Some(Settle::acknowledge(id, BodyState::Stored { shared: true }, Move::Finished))
-            }
+        if let Some(settled) = self.unfinished.get_mut(&id) {
+            let next = settled.next_move().clone();
+            *settled = Settled::Recorded(next.clone());
+            return Some(Settle::again(id, body, next));
         }
+        let body = match self.ended(&id)? {
+            true => body,
+            // The body went on with the copy: whatever the repeat refers to must stay.
+            false => BodyState::Stored { shared: true },
+        };
+        Some(Settle::acknowledge(id, body, Move::Finished))
     }
 
     /// Whether `id` has its record.
     pub fn contains(&self, id: &EnvelopeId) -> bool {
-        self.settled.contains_key(id)
+        self.unfinished.contains_key(id) || self.ended(id).is_some()
     }
 
-    /// How many hops are remembered.
+    /// How many hops are remembered; one that was finished twice may count twice.
     pub fn len(&self) -> usize {
-        self.settled.len()
+        self.unfinished.len() + self.current.len() + self.spans.iter().map(|span| span.hops.len()).sum::<usize>()
     }
 
     /// Whether none is remembered.
     pub fn is_empty(&self) -> bool {
-        self.settled.is_empty()
+        self.len() == 0
     }
 
-    /// Forgets what has been finished for ten minutes.
+    /// Forgets what has been finished for ten minutes and a little. To be called every few seconds.
     pub fn sweep(&mut self, now: Timestamp) {
-        while let Some((at, id)) = self.finished.front().copied() {
-            if now.since(at) < KEPT {
-                break;
-            }
-            self.finished.pop_front();
-            // A hop that was finished twice is forgotten by its last time.
-            if matches!(self.settled.get(&id), Some(Settled::Finished { at: last, .. }) if *last == at) {
-                self.settled.remove(&id);
-            }
+        if !self.current.is_empty() && now.since(self.since) >= SPAN {
+            let mut hops: Box<[(EnvelopeId, bool)]> = std::mem::take(&mut self.current).into_iter().collect();
+            hops.sort_unstable_by_key(|(id, _)| *id);
+            self.spans.push_back(Span { hops, last: self.last });
         }
+        while self.spans.front().is_some_and(|span| now.since(span.last) >= KEPT) {
+            self.spans.pop_front();
+        }
+        // What was replayed at once is not there for long.
+        if self.unfinished.len() < self.unfinished.capacity() / 4 {
+            self.unfinished.shrink_to(self.unfinished.capacity() / 2);
+        }
+    }
+
+    /// Whether the part ended with this hop, if its settle is finished.
+    fn ended(&self, id: &EnvelopeId) -> Option<bool> {
+        self.current.get(id).copied().or_else(|| self.spans.iter().rev().find_map(|span| span.get(id)))
     }
 }
 
@@ -188,14 +223,37 @@ mod tests {
     }
 
     #[test]
-    fn finished_hops_are_forgotten_after_ten_minutes() {
+    fn finished_hops_are_forgotten_a_minute_after_ten_at_the_latest() {
         let mut set = DoneSet::new();
         set.recorded(id(1), tier());
+        set.recorded(id(2), tier());
         set.finished(id(1), at(0));
-        set.sweep(at(599));
-        assert!(set.contains(&id(1)));
-        set.sweep(at(600));
+        set.finished(id(2), at(59));
+        for now in (0..=655).step_by(5) {
+            set.sweep(at(now));
+            assert!(set.contains(&id(1)) && set.contains(&id(2)), "after {now} s");
+        }
+        set.sweep(at(660));
         assert!(set.is_empty());
+    }
+
+    #[test]
+    fn what_was_finished_is_known_among_many_others_in_whichever_minute() {
+        let mut set = DoneSet::new();
+        for n in 0..200 {
+            set.recorded(id(n), if n % 2 == 0 { Move::Finished } else { tier() });
+            set.finished(id(n), at(u64::from(n)));
+            set.sweep(at(u64::from(n)));
+        }
+        for n in 0..=255 {
+            let expected = match n {
+                200.. => None,
+                _ if n % 2 == 0 => Some(true),
+                _ => Some(false),
+            };
+            assert_eq!(set.ended(&id(n)), expected, "{n}");
+        }
+        assert_eq!((set.len(), set.spans.len()), (200, 3));
     }
 
     #[test]
@@ -203,6 +261,7 @@ mod tests {
         let mut set = DoneSet::new();
         set.recorded(id(1), tier());
         set.finished(id(1), at(0));
+        set.sweep(at(60));
         set.finished(id(1), at(500));
         set.sweep(at(600));
         assert!(set.contains(&id(1)));
@@ -225,6 +284,7 @@ mod tests {
         set.replayed(id(1), tier());
         set.caught_up(at(10));
         set.sweep(at(610));
+        set.sweep(at(670));
         assert!(set.is_empty());
     }
 
