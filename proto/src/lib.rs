@@ -64,6 +64,7 @@ mod outline;
 pub use outline::Outline;
 
 mod record;
+pub use record::hop_and_move;
 
 mod configuration;
 

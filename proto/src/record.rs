@@ -55,6 +55,16 @@ impl TryFrom<wire::Record> for Record {
     }
 }
 
+/// What a new owner needs of a record: which hop, and where it goes next. `None`: nowhere, the record moves nothing. A move that
+/// only a newer build can read is an error of its own: the hop has its record all the same.
+///
+/// # Errors
+/// If not even the hop can be read.
+pub fn hop_and_move(record: wire::Record) -> Result<(EnvelopeId, Option<Result<Move, ConvertError>>), ConvertError> {
+    let id = EnvelopeId { message: convert::message_id(&record.message_id)?, part: record.part, hop: record.hop };
+    Ok((id, record.next.map(next_move)))
+}
+
 fn wire_attempt(attempt: &Attempt) -> wire::Attempt {
     wire::Attempt {
         number: attempt.number,
@@ -145,7 +155,8 @@ fn next_move(next: wire::Move) -> Result<Move, ConvertError> {
         To::Finished(wire::Finished {}) => Move::Finished,
         To::Tier(tier) => Move::Tier {
             tier: tier.tier.parse()?,
-            reason: tier.reason.parse::<WaitReason>()?,
+            // A reason of a newer build is for people: what the mail does depends on the rest.
+            reason: tier.reason.parse().unwrap_or(WaitReason::Retry),
             until: Timestamp::from_millis(tier.until_ms),
             attempt: tier.attempt,
             pending: tier.pending,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use postrider_dispatch::rules::{Order, Rules};
@@ -55,6 +56,9 @@ pub struct Arrivals {
     pub rules: watch::Receiver<Arc<Rules>>,
 }
 
+/// How long a hop is handed back for whose record only a newer build can read.
+const FOR_NEWER: Duration = Duration::from_secs(60);
+
 impl Arrivals {
     /// Takes one pulled record in. Waits only for room on the way to the worker; what waits for DNS goes on by itself.
     pub async fn arrive(
@@ -76,6 +80,10 @@ impl Arrivals {
                 return;
             }
         };
+        if settlements.done_set().is_for_newer(&leased.packet.id()) {
+            leased.handle.hand_back_for(FOR_NEWER).await;
+            return leave(on_the_way, inputs).await;
+        }
         let repeat = repeat(settlements, &leased.packet);
         if let Some(settle) = repeat {
             return finish(settlements.clone(), settle, leased.handle, leased.packet, on_the_way, inputs.clone());

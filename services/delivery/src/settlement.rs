@@ -74,7 +74,7 @@ impl Settlements {
                 // All that counts is stored. It leaves memory, and the acknowledgement goes on beside: an envelope that comes
                 // again meanwhile is only acknowledged.
                 tracing::warn!(%id, "an acknowledgement is not confirmed yet; asking on");
-                self.done_set().finished(id, clock::now());
+                self.done_set().copied(id);
                 tokio::spawn(self.clone().acknowledge(settle, handle, packet));
                 return Ok(());
             } else {

@@ -9,7 +9,7 @@ use postrider_dispatch::ownership::{Lease, is_overwritten};
 use postrider_dispatch::settle::DoneSet;
 use postrider_dispatch::takeover::{Release, ReleaseStep, Takeover, TakeoverFailure, TakeoverStep};
 use postrider_model::ShardId;
-use postrider_nats::{BucketError, Expected, Leased, Puller, ShardLease};
+use postrider_nats::{BucketError, Expected, Leased, Next, Puller, Replayed, ShardLease};
 use postrider_runtime::clock;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -172,15 +172,21 @@ impl ShardTask {
     }
 
     async fn replay(&self, journal: &Journal, done: &Mutex<DoneSet>, after: u64) -> Result<(), TakeoverFailure> {
-        let see = |sequence, record: postrider_model::Record| {
+        let see = |sequence, record: Replayed| {
             let mut tracker = journal.tracker();
+            let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match record.next {
-                Some(next) => {
-                    tracker.replayed(sequence, record.id);
-                    let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    done.replayed(record.id, next);
+                Next::Move(next) => {
+                    tracker.replayed(sequence, record.hop);
+                    done.replayed(record.hop, next);
                 }
-                None => tracker.replayed_batch(sequence),
+                Next::ForNewer => {
+                    // Not finished until a newer build has finished it.
+                    tracker.replayed(sequence, record.hop);
+                    tracker.resumed(&record.hop);
+                    done.leave_to_newer(record.hop);
+                }
+                Next::Nowhere => tracker.replayed_batch(sequence),
             }
         };
         match self.tools.spool.replay_events(self.shard, after, see).await {

@@ -68,7 +68,7 @@ use alarm::{Alarm, Alarms};
 use asking::Request;
 use bodies::Bodies;
 use conversation::Talk;
-use index::Index;
+use index::{Index, Stage};
 use jams::Jams;
 use lane::Lanes;
 use moves::Moves;
@@ -171,8 +171,12 @@ impl Dispatcher {
             Fact::Granted { request, permit } => self.granted(request, permit),
             Fact::Waiting { request, until, reason } => self.told_to_wait(request, until, reason),
             Fact::Ready(conversation) => self.conversation_ready(conversation),
-            Fact::Attempted { ticket, conversation: _, results } | Fact::Unresolvable { ticket, results } => {
-                self.attempted(ticket, &results);
+            Fact::Attempted { ticket, conversation: _, results } => self.attempted(ticket, &results),
+            Fact::Unresolvable { ticket, results } => {
+                // Another conversation may have it by now: then the one that did not come about says nothing of it.
+                if !self.index.get(ticket).is_some_and(|held| matches!(held.stage, Stage::InFlight(_))) {
+                    self.attempted(ticket, &results);
+                }
             }
             Fact::ConversationEnded { conversation, failure } => {
                 self.conversation_ended(conversation, failure.as_ref());

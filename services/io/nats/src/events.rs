@@ -4,8 +4,9 @@
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use bytes::Bytes;
-use postrider_model::{MessageId, Record, ShardId};
+use postrider_model::{EnvelopeId, MessageId, Move, Record, ShardId};
 use postrider_proto::event::v1 as wire;
+use postrider_proto::hop_and_move;
 use prost::Message;
 
 use crate::publish::PublishError;
@@ -33,6 +34,26 @@ const BYTES: usize = 512 * 1024;
 
 /// The header that holds the filter.
 const IDS: &str = "Postrider-Ids";
+
+/// What a record says to a new owner of its shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// Which hop it is of.
+    pub hop: EnvelopeId,
+    /// Where the hop goes next.
+    pub next: Next,
+}
+
+/// Where a hop goes by its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The record moves nothing.
+    Nowhere,
+    /// There.
+    Move(Move),
+    /// Only a newer build can tell. The hop has its record: it must not be attempted again, nor acknowledged.
+    ForNewer,
+}
 
 impl Spool {
     /// Appends records to a shard's journal, in order, in as few messages as the bounds allow. `flush` names the call: the
@@ -70,7 +91,7 @@ impl Spool {
         &self,
         shard: ShardId,
         settled_through: u64,
-        mut see: impl FnMut(u64, Record),
+        mut see: impl FnMut(u64, Replayed),
     ) -> Result<u64, ReadError> {
         let stream = subject::events_stream(&self.layout(), shard);
         let subject = subject::event(shard);
@@ -79,7 +100,7 @@ impl Spool {
         let mut reader = reader::Reader::after(self, stream, subject, settled_through);
         while reader.read_through() < last {
             for message in reader.next().await? {
-                for record in decode(message.payload.clone()) {
+                for record in records(message.payload.clone()).into_iter().filter_map(replayed) {
                     see(message.sequence, record);
                 }
             }
@@ -106,15 +127,33 @@ fn batch(records: Vec<wire::Record>) -> (Filter, Bytes) {
     (filter, batch.encode_to_vec().into())
 }
 
-/// The records of a message; those that cannot be read are logged and skipped.
-fn decode(payload: Bytes) -> Vec<Record> {
-    let batch = match wire::Batch::decode(payload) {
-        Ok(batch) => batch,
+fn records(payload: Bytes) -> Vec<wire::Record> {
+    match wire::Batch::decode(payload) {
+        Ok(batch) => batch.records,
         Err(error) => {
             tracing::error!(%error, "a batch of EVENTS cannot be read");
-            return Vec::new();
+            Vec::new()
         }
-    };
+    }
+}
+
+fn replayed(record: wire::Record) -> Option<Replayed> {
+    match hop_and_move(record) {
+        Ok((hop, None)) => Some(Replayed { hop, next: Next::Nowhere }),
+        Ok((hop, Some(Ok(next)))) => Some(Replayed { hop, next: Next::Move(next) }),
+        Ok((hop, Some(Err(error)))) => {
+            tracing::warn!(%hop, %error, "a record of EVENTS is for a newer build: its mail is left to one");
+            Some(Replayed { hop, next: Next::ForNewer })
+        }
+        Err(error) => {
+            tracing::error!(%error, "a record of EVENTS cannot be read");
+            None
+        }
+    }
+}
+
+/// The records of a message; those that cannot be read are logged and skipped.
+fn decode(payload: Bytes) -> Vec<Record> {
     let record = |record: wire::Record| match Record::try_from(record) {
         Ok(record) => Some(record),
         Err(error) => {
@@ -122,7 +161,7 @@ fn decode(payload: Bytes) -> Vec<Record> {
             None
         }
     };
-    batch.records.into_iter().filter_map(record).collect()
+    records(payload).into_iter().filter_map(record).collect()
 }
 
 /// Whether a message may hold records of one of these messages.

@@ -97,7 +97,7 @@ mod splitter;
 pub use splitter::SplitterEvent;
 
 mod events;
-pub use events::{EventScan, EventTail, JournalBatch, JournalReader, ReadError, ScanFrom};
+pub use events::{EventScan, EventTail, JournalBatch, JournalReader, Next, ReadError, Replayed, ScanFrom};
 
 mod waiting;
 pub use waiting::{Place, Waiting};

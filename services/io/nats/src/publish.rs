@@ -119,6 +119,7 @@ impl Spool {
         }
         let deadline = Instant::now() + budget;
         let mut pause = PAUSES.0;
+        let mut may_be_stored = false;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let patience = left.clamp(Duration::from_millis(100), API_TIMEOUT);
@@ -133,9 +134,15 @@ impl Spool {
                         }),
                     };
                 }
+                // A try before this one may have been stored, its answer lost: nothing that it refers to may go.
+                Err(Refusal::Full) if may_be_stored => {
+                    let why = "the stream is full, after a try without an answer".to_owned();
+                    return Err(PublishError::Unavailable { subject: subject.to_owned(), budget, why });
+                }
                 Err(Refusal::Full) => return Err(PublishError::Full { subject: subject.to_owned() }),
                 Err(Refusal::Passing(why)) => why,
             };
+            may_be_stored = true;
             if Instant::now() + pause >= deadline {
                 return Err(PublishError::Unavailable { subject: subject.to_owned(), budget, why });
             }

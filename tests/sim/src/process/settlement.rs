@@ -125,7 +125,7 @@ impl Settlements {
             if done {
                 settle.done();
             } else if step == SettleStep::AckOld {
-                self.done.borrow_mut().finished(id, self.here.now());
+                self.done.borrow_mut().copied(id);
                 let (beside, token) = (self.clone(), token.clone());
                 self.here.spawn(async move { beside.acknowledge(settle, token, packet).await });
                 return Ok(());

@@ -1,7 +1,8 @@
 //! What is settled already, so that a hop that comes again is recognised. Bounded by time, not by count: finished settles
-//! are kept for ten minutes and a little, in few bytes each, unfinished ones until they are finished.
+//! are kept for ten minutes and a little, in few bytes each, unfinished ones until they are finished; what was read back from
+//! EVENTS and never came, as long as finished ones.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use postrider_model::{EnvelopeId, Move, Timestamp};
@@ -21,12 +22,14 @@ enum Settled {
     Recorded(Move),
     /// Read back from EVENTS by a new owner: whether copy and ack are done is not known, and it may never come again.
     Replayed(Move),
+    /// The copy is made, and the acknowledgement asked for, but not confirmed.
+    Copied(Move),
 }
 
 impl Settled {
     const fn next_move(&self) -> &Move {
         match self {
-            Self::Recorded(next) | Self::Replayed(next) => next,
+            Self::Recorded(next) | Self::Replayed(next) | Self::Copied(next) => next,
         }
     }
 }
@@ -52,6 +55,9 @@ impl Span {
 #[derive(Clone, Debug, Default)]
 pub struct DoneSet {
     unfinished: HashMap<EnvelopeId, Settled>,
+    for_newer: HashSet<EnvelopeId>,
+    /// When everything that was in READY at the takeover had come.
+    caught_up: Option<Timestamp>,
     /// What was finished since the last span ended.
     current: HashMap<EnvelopeId, bool>,
     since: Timestamp,
@@ -78,6 +84,16 @@ impl DoneSet {
         }
     }
 
+    /// The record of `id` was read back, but only a newer build can tell what it says.
+    pub fn leave_to_newer(&mut self, id: EnvelopeId) {
+        self.for_newer.insert(id);
+    }
+
+    /// Whether `id` has a record that only a newer build can read: then it is neither to be attempted nor to be acknowledged.
+    pub fn is_for_newer(&self, id: &EnvelopeId) -> bool {
+        self.for_newer.contains(id)
+    }
+
     /// The settle of `id` has gone through all its steps. One that was finished twice is kept from the last time on.
     pub fn finished(&mut self, id: EnvelopeId, now: Timestamp) {
         let ended = match self.unfinished.remove(&id) {
@@ -92,25 +108,33 @@ impl DoneSet {
         self.current.insert(id, ended);
     }
 
-    /// Everything that was in READY when the shard was taken has been delivered to us at least once, so what was replayed
-    /// and has not come will not come: it counts as finished from now on. Goes with [`super::SettledThrough::caught_up`].
-    pub fn caught_up(&mut self, now: Timestamp) {
-        let replayed = self.unfinished.iter().filter(|(_, settled)| matches!(settled, Settled::Replayed(_)));
-        let quiet: Vec<EnvelopeId> = replayed.map(|(id, _)| *id).collect();
-        for id in quiet {
-            self.finished(id, now);
+    /// The settle of `id` has made its copy, and asks for the acknowledgement until it is confirmed.
+    pub fn copied(&mut self, id: EnvelopeId) {
+        if let Some(settled) = self.unfinished.get_mut(&id) {
+            *settled = Settled::Copied(settled.next_move().clone());
         }
+    }
+
+    /// Everything that was in READY when the shard was taken has been delivered to us at least once, so what was replayed
+    /// and has not come will not come: it is forgotten with what is finished now. Should it come all the same, it is copied (its id
+    /// shows a second copy) rather than only acknowledged. Goes with [`super::SettledThrough::caught_up`].
+    pub fn caught_up(&mut self, now: Timestamp) {
+        self.caught_up = Some(now);
     }
 
     /// What to do with an envelope that has just been pulled: `None` if it has no record and is to be attempted, else the
     /// rest of its settle. A repeat of a finished hop makes no second copy.
     pub fn repeat(&mut self, id: EnvelopeId, body: BodyState) -> Option<Settle> {
-        if let Some(settled) = self.unfinished.get_mut(&id) {
-            let next = settled.next_move().clone();
-            *settled = Settled::Recorded(next.clone());
-            return Some(Settle::again(id, body, next));
-        }
-        let body = match self.ended(&id)? {
+        let ended = match self.unfinished.get_mut(&id) {
+            Some(Settled::Copied(next)) => matches!(next, Move::Finished),
+            Some(settled) => {
+                let next = settled.next_move().clone();
+                *settled = Settled::Recorded(next.clone());
+                return Some(Settle::again(id, body, next));
+            }
+            None => self.ended(&id)?,
+        };
+        let body = match ended {
             true => body,
             // The body went on with the copy: whatever the repeat refers to must stay.
             false => BodyState::Stored { shared: true },
@@ -142,6 +166,9 @@ impl DoneSet {
         }
         while self.spans.front().is_some_and(|span| now.since(span.last) >= KEPT) {
             self.spans.pop_front();
+        }
+        if self.caught_up.take_if(|at| now.since(*at) >= KEPT).is_some() {
+            self.unfinished.retain(|_, settled| !matches!(settled, Settled::Replayed(_)));
         }
         // What was replayed at once is not there for long.
         if self.unfinished.len() < self.unfinished.capacity() / 4 {
@@ -212,6 +239,31 @@ mod tests {
         set.recorded(id(1), tier());
         set.finished(id(1), at(0));
         check_repeat(&mut set, OWN, &[SettleStep::AckOld]);
+    }
+
+    #[test]
+    fn a_hop_whose_acknowledgement_is_not_confirmed_is_only_acknowledged_however_late_it_comes() {
+        let mut set = DoneSet::new();
+        set.recorded(id(1), tier());
+        set.copied(id(1));
+        set.sweep(at(3_600));
+        check_repeat(&mut set, OWN, &[SettleStep::AckOld]);
+        set.finished(id(1), at(3_600));
+        set.sweep(at(3_600));
+        check_repeat(&mut set, OWN, &[SettleStep::AckOld]);
+    }
+
+    #[test]
+    fn what_was_replayed_and_comes_late_is_copied_and_forgotten_after_ten_minutes() {
+        let mut set = DoneSet::new();
+        set.replayed(id(1), tier());
+        set.replayed(id(2), tier());
+        set.caught_up(at(0));
+        set.sweep(at(599));
+        check_repeat(&mut set, OWN, &[SettleStep::CopyToTier(Tier::M1), SettleStep::AckOld]);
+        set.finished(id(1), at(599));
+        set.sweep(at(600));
+        assert!(set.contains(&id(1)) && !set.contains(&id(2)));
     }
 
     #[test]

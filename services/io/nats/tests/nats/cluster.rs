@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::process::Child;
 use std::time::Duration;
 
-use postrider_model::{EnvelopeId, Record, ShardLayout};
-use postrider_nats::{NatsConfig, Sharing, Spool};
+use postrider_model::{EnvelopeId, ShardLayout};
+use postrider_nats::{NatsConfig, Replayed, Sharing, Spool};
 use tempfile::TempDir;
 
 use crate::mail::{record, shard, transactional};
@@ -95,8 +95,8 @@ async fn the_death_of_a_leader_loses_nothing() {
     let mut replayed = BTreeSet::new();
     eventually("a replay", async || {
         replayed.clear();
-        let see = |_, record: Record| {
-            replayed.insert(record.id);
+        let see = |_, record: Replayed| {
+            replayed.insert(record.hop);
         };
         spool.replay_events(t00, 0, see).await.ok()
     })

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use postrider_model::{Record, ShardLayout, Timestamp};
-use postrider_nats::{ScanFrom, Spool};
+use postrider_nats::{Next, Replayed, ScanFrom, Spool};
+use postrider_proto::event::v1 as wire;
+use prost::Message;
 
 use crate::mail::{message, record, shard};
 use crate::server::{PATIENCE, Server};
@@ -23,7 +25,7 @@ async fn write(spool: &Spool, shard_name: &str, numbers: std::ops::Range<u64>) -
 async fn replay(spool: &Spool, shard_name: &str, from: u64) -> (Vec<u64>, u64) {
     let mut seen = Vec::new();
     let base = message(0).timestamp().as_millis();
-    let see = |_, record: Record| seen.push(record.id.message.timestamp().as_millis() - base);
+    let see = |_, record: Replayed| seen.push(record.hop.message.timestamp().as_millis() - base);
     let through = spool.replay_events(shard(shard_name), from, see).await.unwrap();
     (seen, through)
 }
@@ -67,6 +69,21 @@ async fn a_scan_finds_the_records_of_a_message_in_all_streams() {
     let shards: Vec<String> = found.iter().map(|record| record.shard.to_string()).collect();
     assert_eq!(shards, ["b00", "b01"]);
     assert!(found.iter().all(|record| record.id.message == message(7)));
+}
+
+#[tokio::test]
+async fn a_record_whose_move_only_a_newer_build_can_read_is_a_record_all_the_same() {
+    let server = Server::start();
+    let spool = server.spool().await;
+    let t00 = shard("t00");
+    let mut newer = wire::Record::from(&record(1, t00, spool.server_now()));
+    let tier = wire::ToTier { tier: "3d".to_owned(), reason: "retry".to_owned(), ..wire::ToTier::default() };
+    newer.next = Some(wire::Move { to: Some(wire::r#move::To::Tier(tier)) });
+    let batch = wire::Batch { records: vec![newer], ..wire::Batch::default() };
+    server.jetstream().await.publish("event.t00", batch.encode_to_vec().into()).await.unwrap().await.unwrap();
+    let mut seen = Vec::new();
+    spool.replay_events(t00, 0, |_, record: Replayed| seen.push((record.hop.message, record.next))).await.unwrap();
+    assert_eq!(seen, [(message(1), Next::ForNewer)]);
 }
 
 #[tokio::test]

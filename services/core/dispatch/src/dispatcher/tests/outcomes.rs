@@ -92,6 +92,19 @@ fn a_domain_that_does_not_exist_bounces_without_a_conversation() {
 }
 
 #[test]
+fn a_conversation_that_did_not_come_about_says_nothing_of_mail_that_another_one_has() {
+    let mut world = World::simple();
+    let ticket = world.bulk("acme", "google");
+    let (conversation, _) = world.opened().unwrap();
+    world.greet(conversation);
+    world.transmission().unwrap();
+    let result = AttemptResult::Unresolvable { permanent: true, reply: reply(550) };
+    world.fact(Fact::Unresolvable { ticket, results: vec![(0, result)] });
+    world.attempted(conversation, ticket, |_| refused(451));
+    assert_eq!(world.outcomes(ticket), [Outcome::Deferred]);
+}
+
+#[test]
 fn a_body_that_is_gone_sends_the_envelope_to_the_dead_letters() {
     let mut world = World::simple();
     let ticket = world.bulk("acme", "google");

@@ -206,9 +206,7 @@ impl Trial {
                         entry.pending.iter().map(|&index| (index, result.clone())).collect()
                     };
                     let results = results(&world.mails[&ticket].entry);
-                    if world.mails[&ticket].in_flight.is_none() {
-                        world.fact(Fact::Unresolvable { ticket, results });
-                    }
+                    world.fact(Fact::Unresolvable { ticket, results });
                     world.end(conversation, None);
                 }
                 _ => world.greet(conversation),
