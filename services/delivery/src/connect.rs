@@ -1,5 +1,5 @@
 //! Finds an exchanger that will talk: hosts by preference, their addresses, TLS where it is offered, plain text once more
-//! where a handshake fails (RFC 7435). The first that is ready wins; else the most telling failure is reported.
+//! where a handshake fails (RFC 7435). The first that is ready wins; else the failure of the last is reported.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -25,7 +25,7 @@ pub struct Held {
     pub shard: ShardId,
     /// When its message was accepted.
     pub arrival: Timestamp,
-    /// Whether it has been tried before.
+    /// Whether it has never been tried before.
     pub first: bool,
     /// The exchangers, if there are any.
     pub plan: Option<Arc<ExchangersPlan>>,

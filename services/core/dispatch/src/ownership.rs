@@ -19,7 +19,8 @@ pub struct Lease {
     pub owner: MemberId,
     /// Goes up by one with every claim.
     pub epoch: u64,
-    /// The owner has let go of it in good order: nothing of it is unacked.
+    /// The owner has let go of it in good order: it has handed back what it had. A hand-back may get lost, so a takeover resets all
+    /// the same.
     pub released: bool,
     /// Every record of the shard up to this sequence of EVENTS belongs to a finished settle.
     pub settled_through: u64,

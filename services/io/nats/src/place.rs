@@ -33,7 +33,6 @@ pub struct Found {
 /// Looks through a place. Made by [`Spool::scan_place`].
 pub struct PlaceScan {
     readers: Vec<(StreamName, Reader)>,
-    undecodable: u64,
 }
 
 /// What a place holds altogether.
@@ -71,13 +70,13 @@ impl Spool {
             };
             (stream, reader)
         };
-        PlaceScan { readers: self.streams_of(place).into_iter().map(reader).collect(), undecodable: 0 }
+        PlaceScan { readers: self.streams_of(place).into_iter().map(reader).collect() }
     }
 
     /// Looks through HOLD from behind a sequence on.
     pub fn scan_hold(&self, after: u64) -> PlaceScan {
         let reader = Reader::after(self, StreamName::Hold, subject::ALL_HELD.to_owned(), after);
-        PlaceScan { readers: vec![(StreamName::Hold, reader)], undecodable: 0 }
+        PlaceScan { readers: vec![(StreamName::Hold, reader)] }
     }
 
     /// Publishes a packet of a tier or of HOLD to READY under the id that it has, and then deletes it where it was. A crash
@@ -160,18 +159,12 @@ impl PlaceScan {
                     }
                     Err(error) => {
                         tracing::debug!(%stream, sequence = stored.sequence, %error, "a scan passes over a record");
-                        self.undecodable += 1;
                     }
                 }
             }
             return Ok(Some(found));
         }
         Ok(None)
-    }
-
-    /// Records that could not be read.
-    pub fn undecodable(&self) -> u64 {
-        self.undecodable
     }
 }
 

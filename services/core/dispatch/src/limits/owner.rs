@@ -95,11 +95,6 @@ impl LimitOwner {
         }
     }
 
-    /// New limits, in force from the next question on.
-    pub fn set_shaping(&mut self, shaping: Shaping) {
-        self.shaping = shaping;
-    }
-
     /// Connections of a path that are permitted now.
     pub fn connections(&self, path: &Path) -> u32 {
         self.paths.get(path).map_or(0, |used| used.common + used.reserved)
