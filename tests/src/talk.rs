@@ -1,10 +1,11 @@
 //! SMTP word for word over a plain socket, for what no proper client would say.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio::net::TcpSocket;
 
 /// How long one reply may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,7 +22,25 @@ impl Talk {
     /// # Errors
     /// If nobody listens, or nobody greets.
     pub fn begin(server: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(server)?;
+        Self::greeted(TcpStream::connect(server)?)
+    }
+
+    /// The same from this address of ours.
+    ///
+    /// # Errors
+    /// As [`Talk::begin`], or if the address is not ours.
+    pub fn begin_from(source: IpAddr, server: SocketAddr) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let stream = runtime.block_on(async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(source, 0))?;
+            socket.connect(server).await?.into_std()
+        })?;
+        stream.set_nonblocking(false)?;
+        Self::greeted(stream)
+    }
+
+    fn greeted(stream: TcpStream) -> Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut talk = Self { stream: BufReader::new(stream) };
         let greeting = talk.reply()?;

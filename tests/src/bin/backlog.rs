@@ -1,11 +1,13 @@
 //! What a backlog of one site costs the others: fills it, sends small mail to other sites of the same shards meanwhile, and
-//! prints how long that took at each stage; then opens the site and prints how its mail comes out.
+//! prints how long that took at each stage; then opens the site and prints how its mail comes out. Or what the backlog of one
+//! tenant costs the others, whose mail goes to that very site.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a measurement: its output is what it is for")]
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +22,7 @@ use postrider_tests::{streams, talk::Talk};
 
 const HELP: &str = "\
 backlog [--waiting N] [--site closed|open] [--rate N] [--sessions N] [--drain SECS] [--scale F] [--quiet SECS]
+        [--tenants N]
 
 Run it built with --release, after cargo build --release -p postrider.
 
@@ -30,6 +33,8 @@ Run it built with --release, after cargo build --release -p postrider.
   --drain SECS    how long to watch its mail come out (default 120)
   --scale F       tiers are shorter by this factor (default 1: a minute to four hours)
   --quiet SECS    how long each stage without a fill lasts (default 30)
+  --tenants N     the mail of the others is that of N - 1 further tenants in turn, and goes to the one site too, which is
+                  open (default 1: it is the same tenant's, to other sites)
 ";
 
 /// Mail to others, a second, of either class.
@@ -43,6 +48,7 @@ struct Arguments {
     drain: Duration,
     scale: f64,
     quiet: Duration,
+    tenants: u32,
 }
 
 fn arguments() -> Result<Option<Arguments>> {
@@ -54,6 +60,7 @@ fn arguments() -> Result<Option<Arguments>> {
         drain: Duration::from_secs(120),
         scale: 1.0,
         quiet: Duration::from_secs(30),
+        tenants: 1,
     };
     let mut given = std::env::args().skip(1);
     while let Some(flag) = given.next() {
@@ -69,10 +76,17 @@ fn arguments() -> Result<Option<Arguments>> {
             "--drain" => found.drain = Duration::from_secs(value.parse()?),
             "--scale" => found.scale = value.parse()?,
             "--quiet" => found.quiet = Duration::from_secs(value.parse()?),
+            "--tenants" => found.tenants = value.parse()?,
             other => bail!("{other} is unknown\n{HELP}"),
         }
     }
+    found.open |= found.tenants > 1;
     Ok(Some(found))
+}
+
+/// Where each further tenant's mail comes from.
+fn address_of(tenant: u32) -> IpAddr {
+    IpAddr::from((Ipv4Addr::new(127, 100, 0, 0).to_bits() + tenant).to_be_bytes())
 }
 
 fn now_millis_of_day() -> u64 {
@@ -89,14 +103,13 @@ struct Others {
 }
 
 impl Others {
-    fn begin(relay: SocketAddr) -> Self {
+    fn begin(relay: SocketAddr, tenants: u32) -> Self {
         let (stop, stage) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new("alone")));
         let sent = Arc::new(Mutex::new(BTreeMap::new()));
         let thread = std::thread::spawn({
             let (stop, stage, sent) = (Arc::clone(&stop), Arc::clone(&stage), Arc::clone(&sent));
             move || {
-                let mut talk = Talk::begin(relay)?;
-                talk.ask("EHLO others.example")?;
+                let mut talks: BTreeMap<u32, Talk> = BTreeMap::new();
                 let begun = Instant::now();
                 for number in 0u32.. {
                     if stop.load(Ordering::Relaxed) {
@@ -105,8 +118,23 @@ impl Others {
                     std::thread::sleep((begun + Duration::from_secs(1) * number / OTHERS) - Instant::now());
                     let class = if number % 2 == 0 { "bulk" } else { "transactional" };
                     let token = format!("{class}-{number}");
+                    let (tenant, site) = match tenants {
+                        0 | 1 => (0, format!("other{:02}.example", number / 2 % 16)),
+                        _ => (1 + number / 2 % (tenants - 1), "one.example".to_owned()),
+                    };
+                    let talk = match talks.entry(tenant) {
+                        Entry::Occupied(open) => open.into_mut(),
+                        Entry::Vacant(none) => {
+                            let mut talk = match tenant {
+                                0 => Talk::begin(relay)?,
+                                _ => Talk::begin_from(address_of(tenant), relay)?,
+                            };
+                            talk.ask("EHLO others.example")?;
+                            none.insert(talk)
+                        }
+                    };
                     talk.ask("MAIL FROM:<news@load.example>")?;
-                    talk.ask(&format!("RCPT TO:<someone@other{:02}.example>", number / 2 % 16))?;
+                    talk.ask(&format!("RCPT TO:<someone@{site}>"))?;
                     talk.ask("DATA")?;
                     let reply = talk.ask(&format!(
                         "From: <news@load.example>\r\nSubject: x\r\nX-Token: {token}\r\nX-Postrider-Class: {class}\r\n\r\nx\r\n."
@@ -206,7 +234,18 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let delays: Vec<f64> = [60.0, 300.0, 900.0, 3_600.0, 14_400.0].iter().map(|secs| secs / arguments.scale).collect();
-    let nats: &'static str = Box::leak(format!("tier_delays_secs = {delays:?}\nstorage_bytes = 30000000000").into());
+    // The first network that an address is in says who its tenant is.
+    let networks: String = (1..arguments.tenants)
+        .map(|tenant| {
+            let address = address_of(tenant);
+            format!(
+                "[[ingress.networks]]\ncidrs = [\"{address}\"]\ntenant = \"other-{tenant}\"\nany_sender = true\n\
+                 class = \"bulk\"\n"
+            )
+        })
+        .collect();
+    let nats: &'static str =
+        Box::leak(format!("tier_delays_secs = {delays:?}\nstorage_bytes = 30000000000\n{networks}").into());
     let wait = 60.0 / arguments.scale;
     let delivery: &'static str = Box::leak(
         format!(
@@ -223,10 +262,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     let address = SocketAddr::new(cluster.relay.ip(), 2027);
     cluster.json(&["route", "create", "one.example", &address.to_string()])?;
     let mut one = if arguments.open { Some(Sink::start(address)?) } else { None };
+    for tenant in 1..arguments.tenants {
+        cluster.json(&["tenant", "create", &format!("other-{tenant}")])?;
+    }
     cluster.start_delivery("one")?;
     cluster.until_shards("one", |count| count == 5)?;
 
-    let others = Others::begin(cluster.relay);
+    let others = Others::begin(cluster.relay, arguments.tenants);
     std::thread::sleep(arguments.quiet);
     others.stage("burst");
     let begun = Instant::now();
@@ -273,9 +315,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     // The last of the others are on their way.
     std::thread::sleep(Duration::from_secs(2));
     show_processes("drained");
-    let tokens: std::collections::BTreeSet<String> = sink.lines()?.iter().map(|line| line.token.clone()).collect();
-    println!("at the site: {} of {sent}, {} twice", tokens.len(), sink.count()? - tokens.len());
+    let at_the_site = sink.lines()?;
+    let tokens: std::collections::BTreeSet<&str> = at_the_site.iter().map(|line| line.token.as_str()).collect();
+    let own = tokens.iter().filter(|token| token.starts_with("one-")).count();
+    println!("at the site: {own} of {sent}, {} twice", at_the_site.len() - tokens.len());
     println!("held: {:?}", streams::held(cluster.nats_address())?);
-    let lines = cluster.sink.lines()?;
+    let mut lines = cluster.sink.lines()?.to_vec();
+    lines.extend(at_the_site.iter().cloned());
     others.finish(&lines)
 }

@@ -27,6 +27,10 @@ const OPENING: Duration = Duration::from_secs(5);
 const LONGEST_STRETCHED: Duration = Duration::from_secs(5);
 /// Nobody keeps a claim for longer. A part that would have to wait longer for all of its recipients gets what there is.
 const LONGEST_CLAIM: Duration = Duration::from_secs(60);
+/// What a backlog gets at a time of the last twentieth of a rate: the limit's even pace for so long.
+const SPREAD_STEP: Duration = Duration::from_millis(10);
+/// The shortest window of which the last twentieth is spread.
+const SPREAD_FROM: Duration = Duration::from_secs(60);
 /// After how long to ask again for a connection: they come free without a moment that is known before.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -74,6 +78,8 @@ struct Use {
     /// Connections of the share of transactional mail.
     reserved: u32,
     window: Window,
+    /// Nothing of the last twentieth of the rate for a backlog before.
+    spread_until: Timestamp,
     connection_claim: Option<ConnectionClaim>,
     rate_claim: Option<RateClaim>,
 }
@@ -262,12 +268,47 @@ impl Use {
                 return Err(soonest.max(now.after(Duration::from_millis(1))));
             }
         }
-        let portion = (rate.count() / 20).max(least).min(ask.messages.max(least));
+        let portion = match self.spread(ask, available, least, rate, since, now) {
+            Some(Err(until)) => return Err(until),
+            Some(Ok(step)) => step,
+            None => (rate.count() / 20).max(least).min(ask.messages.max(least)),
+        };
         Ok(Portion {
             messages: portion.min(u32::try_from(available).unwrap_or(u32::MAX)),
             until: now.after(portion_life(rate, late)).min(permit_until),
             rate,
         })
+    }
+
+    /// What a backlog gets of the last twentieth of a rate; or when. It is spread over the time until a twentieth is free again:
+    /// what comes meanwhile finds something left, where it would wait for up to a whole window. `None` if there is more, or all
+    /// that is asked for, or the mail is urgent, or the window is so short that nobody waits long.
+    fn spread(
+        &mut self,
+        ask: &Ask,
+        available: u64,
+        least: u32,
+        rate: Rate,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Option<Result<u32, Timestamp>> {
+        let kept = u64::from(rate.count() / 20);
+        let all_fit = u64::from(ask.messages) <= available;
+        if ask.class == Class::Transactional || all_fit || rate.window() < SPREAD_FROM {
+            return None;
+        }
+        if let Some(free) = available.checked_sub(kept).filter(|&free| free >= u64::from(least)) {
+            return Some(Ok(u32::try_from(free).unwrap_or(u32::MAX).min(rate.count() / 20).max(least)));
+        }
+        if self.spread_until > now {
+            return Some(Err(self.spread_until));
+        }
+        let pace = u128::from(rate.count()) * SPREAD_STEP.as_millis() / rate.window().as_millis();
+        let step = u32::try_from(pace).unwrap_or(u32::MAX).max(least);
+        let free_again = self.window.available_at(kept, rate, since, now).since(now).as_millis();
+        let millis = free_again * u128::from(step) / u128::from(available.max(1));
+        self.spread_until = now.after(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)));
+        Some(Ok(step))
     }
 
     /// Charges a portion that is given out.

@@ -8,7 +8,7 @@ use postrider_model::{Class, Timestamp};
 
 use super::world::{World, reply};
 use crate::dispatcher::{Action, AttemptResult, Conversation, DispatcherConfig, Entry, Exchange, Fact, Ticket};
-use crate::limits::{PathLimits, Shaping};
+use crate::limits::{PathLimits, Rate, Shaping};
 
 const CONNECTING: Duration = Duration::from_millis(150);
 const SENDING: Duration = Duration::from_millis(50);
@@ -33,8 +33,9 @@ struct Slow {
 }
 
 impl Slow {
-    fn new(config: DispatcherConfig, connections: u32) -> Self {
-        let default = PathLimits { connections, ..PathLimits::default() };
+    fn new(config: DispatcherConfig, connections: u32, rate: Option<&str>) -> Self {
+        let message_rate = rate.map(|rate| rate.parse().unwrap());
+        let default = PathLimits { connections, message_rate, ..PathLimits::default() };
         let world = World::new(config, Shaping { default, ..Shaping::default() });
         Self { world, later: BTreeMap::new(), number: 0, first: HashMap::new() }
     }
@@ -84,6 +85,10 @@ impl Slow {
 
     /// How long it takes until the first attempt of each of these is over, in milliseconds, sorted.
     fn waits(mut self, tickets: &[Ticket]) -> Vec<u64> {
+        self.run(tickets)
+    }
+
+    fn run(&mut self, tickets: &[Ticket]) -> Vec<u64> {
         let arrivals: HashMap<Ticket, Timestamp> = self
             .later
             .iter()
@@ -148,14 +153,26 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// All to one exchange: the backlog, and later `many` of each other, a pause between one and the next.
 fn at_one_site(backlog: usize, connections: u32, many: usize, pause: Duration) -> Vec<u64> {
-    let mut slow = Slow::new(roomy(), connections);
+    at_limited_site(backlog, connections, None, many, pause)
+}
+
+fn at_limited_site(backlog: usize, connections: u32, rate: Option<&str>, many: usize, pause: Duration) -> Vec<u64> {
+    let mut slow = Slow::new(roomy(), connections, rate);
     for _ in 0..backlog {
         slow.mail("large", "google", "google", Duration::ZERO);
     }
     let mail =
         |number: usize| slow.mail(&other(number), "google", "google", SOON + pause * u32::try_from(number).unwrap());
     let others: Vec<Ticket> = (0..many * OTHERS).map(mail).collect();
-    slow.waits(&others)
+    let (begun, waits) = (slow.world.now, slow.run(&others));
+    if let Some(rate) = rate.map(|rate| rate.parse::<Rate>().unwrap()) {
+        let millis = slow.world.now.since(begun).as_millis();
+        let most = u128::from(rate.count()) * millis / rate.window().as_millis();
+        let sent = slow.first.len();
+        println!("{rate}: {sent} were sent of {most} at an even pace");
+        assert!(sent as u128 * 10 >= most * 9, "{sent} of {most} that {rate} allows");
+    }
+    waits
 }
 
 #[test]
@@ -176,7 +193,7 @@ fn a_message_now_and_then_is_tried_as_soon_as_without_the_large_one() {
 
 /// The large tenant has mail for many sites, more than there may be connections; each other for one of its own.
 fn at_many_sites(backlog: usize, conversations: usize) -> Vec<u64> {
-    let mut slow = Slow::new(DispatcherConfig { conversations, ..roomy() }, 10);
+    let mut slow = Slow::new(DispatcherConfig { conversations, ..roomy() }, 10, None);
     for number in 0..backlog {
         let site = format!("site{}.example", number % 500);
         slow.mail("large", &site, &site, Duration::ZERO);
@@ -198,7 +215,7 @@ fn a_tenant_with_mail_for_many_sites_leaves_connections_to_the_others() {
 
 /// One site with several exchanges; the large tenant has mail for all but one.
 fn at_many_exchanges(backlog: usize, connections: u32) -> Vec<u64> {
-    let mut slow = Slow::new(roomy(), connections);
+    let mut slow = Slow::new(roomy(), connections, None);
     for number in 0..backlog {
         slow.mail("large", "google", &format!("exchange{}", number % 40), Duration::ZERO);
     }
@@ -220,5 +237,15 @@ fn a_tenant_with_mail_for_many_exchanges_of_a_site_leaves_connections_to_the_oth
     for connections in [3, 20] {
         let of = |backlog| at_many_exchanges(backlog, connections);
         check(&format!("{connections} connections, many exchanges"), &of(19_000), &of(0));
+    }
+}
+
+#[test]
+fn a_backlog_leaves_something_of_a_rate_for_who_comes_later() {
+    for (rate, even_pace) in [("1200/m", 50), ("7200/h", 500)] {
+        let waits = at_limited_site(12_000, 10, Some(rate), 1, Duration::from_millis(40 * even_pace));
+        let (half, nearly_all) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
+        println!("{rate}: 50 % within {half} ms, 99 % within {nearly_all} ms");
+        assert!(nearly_all <= 50 + 40 * even_pace, "{rate}: 99 % within {nearly_all} ms");
     }
 }
