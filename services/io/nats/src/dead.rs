@@ -1,5 +1,7 @@
 //! DEAD: what cannot be decoded or read. Kept, counted, listed, never in anybody's way.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use bytes::Bytes;
@@ -17,6 +19,9 @@ use crate::subject::{self, StreamName};
 
 /// The longest explanation kept with a dead letter.
 const EXPLANATION: usize = 512;
+
+/// A buried record whose acknowledgement is not confirmed by then comes again, and is known by its id.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
 
 const WHY: &str = "Postrider-Why";
 
@@ -100,13 +105,13 @@ impl Spool {
         tracing::error!(subject = dead.subject, sequence = dead.sequence, reason = dead.reason, "buried a record");
         match self.bury("undecodable", &id, &dead.reason, dead.raw).await {
             Ok(()) => {
-                if let Err(error) = dead.handle.ack_confirmed(self.publish_budget()).await {
+                if let Err(error) = dead.handle.ack_confirmed(CONFIRMED_WITHIN).await {
                     tracing::warn!(%error, "a buried record comes again");
                 }
             }
             Err(error) => {
                 tracing::error!(%error, "a record could not be buried");
-                dead.handle.hand_back_for(std::time::Duration::from_secs(60)).await;
+                dead.handle.hand_back_for(Duration::from_secs(60)).await;
             }
         }
     }

@@ -93,6 +93,8 @@ mod count;
 mod promoter;
 pub use promoter::PromoterEvent;
 
+mod stay;
+
 mod splitter;
 pub use splitter::SplitterEvent;
 

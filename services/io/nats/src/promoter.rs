@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::handle::Leased;
 use crate::spool::Spool;
-use crate::subject;
+use crate::stay::Stay;
+use crate::subject::{self, StreamName};
 use crate::tier::TierPuller;
 
 /// Envelopes of a batch: no more are held in memory by a tier and class.
@@ -188,7 +189,7 @@ async fn place(spool: &Spool, shard: ShardId, due: DueMail<Leased>) -> Vec<(Leas
 }
 
 async fn move_one(spool: &Spool, leased: Leased, from: Tier, to: Placement, published: impl Fn()) -> bool {
-    let Leased { packet, handle, sequence, .. } = leased;
+    let Leased { packet, handle, sequence, stored } = leased;
     let moved = match to {
         Placement::Ready => spool.publish_ready(&packet).await,
         Placement::Tier(tier) => spool.delay_again(&packet, tier, (from, sequence)).await,
@@ -199,7 +200,8 @@ async fn move_one(spool: &Spool, leased: Leased, from: Tier, to: Placement, publ
         return false;
     }
     published();
-    if let Err(error) = handle.ack_confirmed(spool.publish_budget()).await {
+    let stay = Stay { stream: StreamName::Retry(from), sequence, stored, handle };
+    if let Err(error) = spool.end_stay(stay).await {
         tracing::debug!(id = %packet.id(), %error, "a promoted envelope comes again");
     }
     true

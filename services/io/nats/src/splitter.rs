@@ -10,12 +10,14 @@ use postrider_proto::{ConvertError, Packet};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use crate::handle::{Handle, Undecodable};
+use crate::handle::Undecodable;
 use crate::intake::{self, IntakeError};
 use crate::layout::Consumer;
 use crate::publish::PublishError;
 use crate::pull::{Raw, RawPuller, Wish};
 use crate::spool::Spool;
+use crate::stay::Stay;
+use crate::subject::StreamName;
 
 /// Records under way at a time, and asked for at a time.
 const WINDOW: usize = 16;
@@ -88,14 +90,15 @@ impl Spool {
                 return None;
             }
         };
-        self.perform(machine, &parts, raw.handle, tell).await
+        let Raw { stored, sequence, handle, .. } = raw;
+        self.perform(machine, &parts, Stay { stream: StreamName::Intake, sequence, stored, handle }, tell).await
     }
 
     async fn perform(
         &self,
         mut machine: Split,
         parts: &[Packet],
-        handle: Handle,
+        stay: Stay,
         tell: &(impl Fn(SplitterEvent) + Sync),
     ) -> Option<u64> {
         let count = u64::try_from(parts.len()).unwrap_or(u64::MAX);
@@ -104,15 +107,15 @@ impl Spool {
                 SplitStep::Publish(range) => {
                     if let Err(error) = self.publish_parts(parts.get(range).unwrap_or_default()).await {
                         tracing::warn!(%error, "a message of INTAKE waits");
-                        handle.hand_back_for(LATER).await;
+                        stay.handle.hand_back_for(LATER).await;
                         return None;
                     }
                     tell(SplitterEvent::Published);
-                    handle.in_progress().await;
+                    stay.handle.in_progress().await;
                     machine.done();
                 }
                 SplitStep::AckIntake => {
-                    if let Err(error) = handle.ack_confirmed(self.publish_budget()).await {
+                    if let Err(error) = self.end_stay(stay).await {
                         tracing::debug!(%error, "a message of INTAKE comes again");
                     }
                     return Some(count);

@@ -1,7 +1,7 @@
 //! INTAKE and the splitter.
 
 use postrider_model::{Class, Envelope};
-use postrider_nats::{Sharing, SplitterEvent, Spool};
+use postrider_nats::{NatsConfig, Sharing, SplitterEvent, Spool};
 use postrider_proto::Packet;
 use tokio_util::sync::CancellationToken;
 
@@ -107,6 +107,37 @@ async fn a_splitter_that_dies_half_way_is_followed_by_one_that_does_the_same() {
     let splitter = run(&spool, &shutdown);
     eventually("INTAKE is empty", async || (intake(&server).await == 0).then_some(())).await;
     assert_eq!(ready(&spool).await, 250);
+    shutdown.cancel();
+    splitter.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_whose_consumer_was_made_again_leaves_intake_by_its_sequence() {
+    let server = Server::start();
+    // A confirmation that never comes is not waited for as long as this.
+    let spool = server.spool_of(&NatsConfig { publish_budget_secs: 600, ..server.config() }).await;
+    spool.publish_intake(&message(1), Class::Bulk, &parts(&spool, 1, 3).await).await.unwrap();
+    let (published, mut is_published) = tokio::sync::mpsc::unbounded_channel();
+    let (go, may_go) = std::sync::mpsc::channel::<()>();
+    let may_go = std::sync::Mutex::new(may_go);
+    let shutdown = CancellationToken::new();
+    let splitter = {
+        let (spool, shutdown) = (spool.clone(), shutdown.clone());
+        let tell = move |event| {
+            if event == SplitterEvent::Published {
+                published.send(()).unwrap();
+                // The second time nobody sends any more.
+                may_go.lock().unwrap().recv().ok();
+            }
+        };
+        tokio::spawn(async move { spool.run_splitter(shutdown, tell).await })
+    };
+    is_published.recv().await.unwrap();
+    let stream = server.jetstream().await.get_stream("INTAKE").await.unwrap();
+    stream.delete_consumer("split-b").await.unwrap();
+    drop(go);
+    eventually("INTAKE is empty", async || (intake(&server).await == 0).then_some(())).await;
+    assert_eq!(ready(&spool).await, 3);
     shutdown.cancel();
     splitter.await.unwrap();
 }

@@ -1,0 +1,48 @@
+//! The end of a record's stay where it was moved from. A consumer that was made again, as after the restart of a single server,
+//! never confirms what the one before it handed out: then the record is taken out by its sequence.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::RawMessageErrorKind;
+use postrider_model::Timestamp;
+
+use crate::body::BodyError;
+use crate::handle::Handle;
+use crate::spool::Spool;
+use crate::subject::StreamName;
+
+/// A confirmation that takes longer does not come, or costs more than taking the record out by its sequence.
+const PROMPT: Duration = Duration::from_secs(2);
+
+/// A record of a work queue that is leased.
+pub(crate) struct Stay {
+    pub(crate) stream: StreamName,
+    pub(crate) sequence: u64,
+    pub(crate) stored: Timestamp,
+    pub(crate) handle: Handle,
+}
+
+impl Spool {
+    /// Ends a stay, whoever may have been handed the record meanwhile: it is elsewhere by now.
+    ///
+    /// # Errors
+    /// Nobody answers: the record comes again, and its id shows that it is a repeat.
+    pub(crate) async fn end_stay(&self, stay: Stay) -> Result<(), BodyError> {
+        let Stay { stream, sequence, stored, handle } = stay;
+        if handle.ack_confirmed(PROMPT).await.is_ok() {
+            return Ok(());
+        }
+        let unavailable = |why: String| BodyError::Unavailable(why);
+        let queue = self.context().get_stream_no_info(stream.to_string()).await;
+        let queue = queue.map_err(|error| unavailable(error.to_string()))?;
+        // A server that lost the end of its store gives the same sequences to others.
+        match queue.get_raw_message(sequence).await {
+            Ok(found) if found.time.unix_timestamp_nanos() / 1_000_000 == i128::from(stored.as_millis()) => {
+                self.delete_message(stream, sequence).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(()),
+            Err(error) => Err(unavailable(error.to_string())),
+        }
+    }
+}
