@@ -181,8 +181,8 @@ pub(super) struct SourceState {
 /// All lanes, paths and sources in use.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: HashMap<LaneId, Lane>,
-    paths: HashMap<PathId, PathState>,
+    lanes: HashMap<LaneId, Box<Lane>>,
+    paths: HashMap<PathId, Box<PathState>>,
     sources: HashMap<Source, SourceState>,
     path_ids: HashMap<Path, PathId>,
     last_id: u64,
@@ -201,19 +201,19 @@ impl Lanes {
     }
 
     pub(super) fn lane(&self, id: LaneId) -> Option<&Lane> {
-        self.lanes.get(&id)
+        self.lanes.get(&id).map(Box::as_ref)
     }
 
     pub(super) fn lane_mut(&mut self, id: LaneId) -> Option<&mut Lane> {
-        self.lanes.get_mut(&id)
+        self.lanes.get_mut(&id).map(Box::as_mut)
     }
 
     pub(super) fn path(&self, id: PathId) -> Option<&PathState> {
-        self.paths.get(&id)
+        self.paths.get(&id).map(Box::as_ref)
     }
 
     pub(super) fn path_mut(&mut self, id: PathId) -> Option<&mut PathState> {
-        self.paths.get_mut(&id)
+        self.paths.get_mut(&id).map(Box::as_mut)
     }
 
     /// The weights are others from now on.
@@ -258,7 +258,7 @@ impl Lanes {
 
     #[cfg(test)]
     pub(super) fn all(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
-        self.lanes.iter().map(|(id, lane)| (*id, lane))
+        self.lanes.iter().map(|(id, lane)| (*id, lane.as_ref()))
     }
 
     /// Forgets a lane that holds nothing, and its path and source if they have no other.
@@ -310,7 +310,7 @@ impl Lanes {
             closing: 0,
             idle: PerClass::default(),
         };
-        self.paths.insert(id, state);
+        self.paths.insert(id, Box::new(state));
         id
     }
 
@@ -338,7 +338,7 @@ impl Lanes {
             review_at: None,
             moving: PerClass::default(),
         };
-        self.lanes.insert(id, lane);
+        self.lanes.insert(id, Box::new(lane));
         id
     }
 }

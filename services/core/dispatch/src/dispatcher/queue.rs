@@ -2,98 +2,30 @@
 //! queues, counted in recipients. Who has had nothing in it has one turn before the others, and none like it until the round
 //! is over (as flows in RFC 8290 section 4.2). Any ticket can be taken out of the middle. It knows nothing of paths or time.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod row;
+
+mod shared;
+
+use std::collections::HashMap;
 
 use postrider_model::{TenantId, TenantWeight};
 
 use super::Ticket;
+use shared::{Shared, TenantQueue};
 
 /// Where a ticket stands in its tenant's queue. Smaller is nearer its turn.
 pub(super) type Place = i64;
 
-/// The ready envelopes of one class in one lane.
+/// The ready envelopes of one class in one lane. Nearly every lane has one tenant's mail at a time: there is nothing to share
+/// then, and hardly any memory is needed.
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
-    tenants: HashMap<TenantId, TenantQueue>,
-    /// Tenants that have had no turn since they came. With those of the ring: every tenant with something ready once, and
-    /// maybe some without.
-    fresh: VecDeque<TenantId>,
-    /// All others. Who has nothing ready is dropped when his turn comes, and no earlier: till then he is not new again.
-    ring: VecDeque<TenantId>,
-    /// Every tenant with something ready, by the cost of it.
-    by_cost: BTreeSet<(u64, TenantId)>,
+    /// The only tenant.
+    one: Option<(TenantId, TenantQueue)>,
+    /// Or several of them, until nothing is left.
+    several: Option<Box<Shared>>,
     length: usize,
     cost: u64,
-    /// What those with something ready weigh together.
-    weights: u64,
-}
-
-#[derive(Debug, Default)]
-struct TenantQueue {
-    tickets: Row,
-    cost: u64,
-    /// What may still be sent in this turn.
-    deficit: u64,
-    /// Whether it is its turn and the turn's quantum has been given.
-    on_turn: bool,
-    weight: TenantWeight,
-}
-
-/// Tickets with their costs, side by side in the order of their places. One that is taken out of the middle leaves a gap, and
-/// there is none at either end.
-#[derive(Debug, Default)]
-struct Row {
-    tickets: VecDeque<(Ticket, u32)>,
-    first: Place,
-}
-
-/// No ticket: dispatchers count from 0.
-const GAP: (Ticket, u32) = (Ticket(u64::MAX), 0);
-
-impl Row {
-    fn is_empty(&self) -> bool {
-        self.tickets.is_empty()
-    }
-
-    fn first(&self) -> Option<(Place, (Ticket, u32))> {
-        self.tickets.front().map(|&ticket| (self.first, ticket))
-    }
-
-    fn last(&self) -> Option<(Ticket, u32)> {
-        self.tickets.back().copied()
-    }
-
-    fn in_order(&self) -> impl Iterator<Item = (Ticket, u32)> {
-        self.tickets.iter().copied().filter(|&ticket| ticket != GAP)
-    }
-
-    fn push_back(&mut self, ticket: (Ticket, u32)) -> Place {
-        self.tickets.push_back(ticket);
-        self.first + Place::try_from(self.tickets.len()).unwrap_or(Place::MAX) - 1
-    }
-
-    fn push_front(&mut self, ticket: (Ticket, u32)) -> Place {
-        self.tickets.push_front(ticket);
-        self.first -= 1;
-        self.first
-    }
-
-    fn remove(&mut self, place: Place) -> Option<(Ticket, u32)> {
-        let at = self.tickets.get_mut(usize::try_from(place - self.first).ok()?)?;
-        let taken = std::mem::replace(at, GAP);
-        while self.tickets.back() == Some(&GAP) {
-            self.tickets.pop_back();
-        }
-        while self.tickets.front() == Some(&GAP) {
-            self.tickets.pop_front();
-            self.first += 1;
-        }
-        // A burst that is over gives its room back.
-        if self.tickets.len() < self.tickets.capacity() / 4 {
-            self.tickets.shrink_to(self.tickets.capacity() / 2);
-        }
-        (taken != GAP).then_some(taken)
-    }
 }
 
 impl FairQueue {
@@ -109,145 +41,119 @@ impl FairQueue {
 
     /// How much lies before a newcomer of this tenant, if all tenants get their share.
     pub(super) fn cost_before(&self, tenant: &TenantId) -> u64 {
-        let queue = self.tenants.get(tenant).filter(|queue| queue.cost > 0);
-        let Some(queue) = queue else { return self.cost.min(1) };
-        let rounds = queue.cost.saturating_mul(self.weights) / u64::from(queue.weight.get());
-        self.cost.min(rounds.saturating_add(queue.cost))
+        match (&self.several, &self.one) {
+            (Some(shared), _) => self.cost.min(shared.cost_before(tenant)),
+            (None, Some((one, _))) if one == tenant => self.cost,
+            (None, _) => self.cost.min(1),
+        }
     }
 
     /// Puts a ticket behind its tenant's others.
     pub(super) fn push_back(&mut self, tenant: &TenantId, weight: TenantWeight, ticket: Ticket, cost: u32) -> Place {
-        let place = self.queue(tenant, weight).tickets.push_back((ticket, cost));
-        self.inserted(tenant, cost);
-        place
+        self.length += 1;
+        self.cost += u64::from(cost);
+        match self.queue_alone(tenant, weight) {
+            Some(queue) => queue.push_back(ticket, cost),
+            None => self.shared().push_back(tenant, weight, ticket, cost),
+        }
     }
 
     /// Puts a ticket that was taken back before its tenant's others, and gives back what its turn cost.
     pub(super) fn put_back(&mut self, tenant: &TenantId, weight: TenantWeight, ticket: Ticket, cost: u32) -> Place {
-        let queue = self.queue(tenant, weight);
-        queue.deficit += u64::from(cost);
-        let place = queue.tickets.push_front((ticket, cost));
-        self.inserted(tenant, cost);
-        place
+        self.length += 1;
+        self.cost += u64::from(cost);
+        match self.queue_alone(tenant, weight) {
+            Some(queue) => queue.push_front(ticket, cost),
+            None => self.shared().put_back(tenant, weight, ticket, cost),
+        }
     }
 
     /// Takes a ticket out of the middle.
     pub(super) fn remove(&mut self, tenant: &TenantId, place: Place) {
-        let Some(queue) = self.tenants.get_mut(tenant) else { return };
-        let Some((_, cost)) = queue.tickets.remove(place) else { return };
-        let before = queue.cost;
-        queue.cost -= u64::from(cost);
-        let after = queue.cost;
-        self.recount(tenant, before, after);
-        self.length -= 1;
-        self.cost -= u64::from(cost);
+        let cost = match (&mut self.several, &mut self.one) {
+            (Some(shared), _) => shared.remove(tenant, place),
+            (None, Some((one, queue))) if one == tenant => queue.remove(place),
+            (None, _) => None,
+        };
+        if let Some(cost) = cost {
+            self.removed(cost);
+        }
     }
 
     /// The ticket whose turn it is, and its cost.
     pub(super) fn next(&mut self, quantum: u32) -> Option<(Ticket, u32)> {
-        loop {
-            let is_fresh = !self.fresh.is_empty();
-            let turns = if is_fresh { &mut self.fresh } else { &mut self.ring };
-            let queue = self.tenants.get_mut(turns.front()?)?;
-            if let Some((_, (ticket, cost))) = queue.tickets.first() {
-                if !queue.on_turn {
-                    queue.on_turn = true;
-                    queue.deficit += u64::from(quantum.max(1)) * u64::from(queue.weight.get());
-                }
-                if queue.deficit >= u64::from(cost) {
-                    return Some((ticket, cost));
-                }
-            }
-            queue.on_turn = false;
-            let is_over = queue.tickets.is_empty() && !is_fresh;
-            let tenant = turns.pop_front()?;
-            if is_over {
-                self.tenants.remove(&tenant);
-            } else {
-                self.ring.push_back(tenant);
-            }
+        match &mut self.several {
+            Some(shared) => shared.next(quantum),
+            None => self.one.as_ref()?.1.tickets.first().map(|(_, ticket)| ticket),
         }
     }
 
     /// Whose turn it is.
     pub(super) fn next_tenant(&mut self, quantum: u32) -> Option<&TenantId> {
-        self.next(quantum)?;
-        self.fresh.front().or(self.ring.front())
+        match &mut self.several {
+            Some(shared) => shared.next_tenant(quantum),
+            None => self.one.as_ref().map(|(tenant, _)| tenant),
+        }
     }
 
     /// Takes the ticket whose turn it is.
     pub(super) fn pop(&mut self, quantum: u32) -> Option<Ticket> {
-        let (ticket, cost) = self.next(quantum)?;
-        let tenant = self.next_tenant(quantum)?.clone();
-        let queue = self.tenants.get_mut(&tenant)?;
-        queue.deficit -= u64::from(cost);
-        let (place, _) = queue.tickets.first()?;
-        self.remove(&tenant, place);
+        let (ticket, cost) = match &mut self.several {
+            Some(shared) => shared.pop(quantum)?,
+            None => self.one.as_mut()?.1.pop()?,
+        };
+        self.removed(cost);
         Some(ticket)
     }
 
     /// The ticket furthest from its turn: the last of the tenant with the most.
     pub(super) fn last(&self) -> Option<Ticket> {
-        let (_, tenant) = self.by_cost.last()?;
-        self.tenants.get(tenant)?.tickets.last().map(|(ticket, _)| ticket)
+        match &self.several {
+            Some(shared) => shared.last(),
+            None => self.one.as_ref()?.1.tickets.last().map(|(ticket, _)| ticket),
+        }
     }
 
     /// The next few tickets, about in the order of their turns.
     pub(super) fn upcoming(&self, most: usize) -> Vec<Ticket> {
-        let mut found = Vec::new();
-        for tenant in self.fresh.iter().chain(&self.ring).take(most) {
-            let Some(queue) = self.tenants.get(tenant) else { continue };
-            found.extend(queue.tickets.in_order().take(most - found.len()).map(|(ticket, _)| ticket));
-            if found.len() >= most {
-                break;
-            }
+        match (&self.several, &self.one) {
+            (Some(shared), _) => shared.upcoming(most),
+            (None, Some((_, queue))) => queue.tickets.in_order().take(most).map(|(ticket, _)| ticket).collect(),
+            (None, None) => Vec::new(),
         }
-        found
     }
 
     /// The weights are others from now on.
     pub(super) fn set_weights(&mut self, weights: &HashMap<TenantId, TenantWeight>) {
-        for (tenant, queue) in &mut self.tenants {
+        if let Some((tenant, queue)) = &mut self.one {
             queue.weight = weights.get(tenant).copied().unwrap_or_default();
         }
-        let weights = self.tenants.values().filter(|queue| queue.cost > 0).map(|queue| u64::from(queue.weight.get()));
-        self.weights = weights.sum();
+        if let Some(shared) = &mut self.several {
+            shared.set_weights(weights);
+        }
     }
 
-    fn queue(&mut self, tenant: &TenantId, weight: TenantWeight) -> &mut TenantQueue {
-        if !self.tenants.contains_key(tenant) {
-            self.fresh.push_back(tenant.clone());
+    /// The queue of a tenant that is alone here.
+    fn queue_alone(&mut self, tenant: &TenantId, weight: TenantWeight) -> Option<&mut TenantQueue> {
+        if self.several.is_some() {
+            return None;
         }
-        let queue = self.tenants.entry(tenant.clone()).or_default();
-        if queue.tickets.is_empty() {
-            queue.weight = weight;
-            // Nothing is saved for later turns.
-            if !queue.on_turn {
-                queue.deficit = 0;
-            }
-        }
-        queue
+        let alone = || (tenant.clone(), TenantQueue::new(weight));
+        let (one, queue) = self.one.get_or_insert_with(alone);
+        (one == tenant).then_some(queue)
     }
 
-    fn inserted(&mut self, tenant: &TenantId, cost: u32) {
-        let Some(queue) = self.tenants.get_mut(tenant) else { return };
-        let before = queue.cost;
-        queue.cost += u64::from(cost);
-        let after = queue.cost;
-        self.recount(tenant, before, after);
-        self.length += 1;
-        self.cost += u64::from(cost);
+    /// For several tenants from now on.
+    fn shared(&mut self) -> &mut Shared {
+        let one = self.one.take();
+        self.several.get_or_insert_with(|| Box::new(Shared::after(one)))
     }
 
-    fn recount(&mut self, tenant: &TenantId, before: u64, after: u64) {
-        let weight = self.tenants.get(tenant).map_or(0, |queue| u64::from(queue.weight.get()));
-        if before > 0 {
-            self.by_cost.remove(&(before, tenant.clone()));
-            self.weights -= weight;
-        }
-        if after > 0 {
-            self.by_cost.insert((after, tenant.clone()));
-            self.weights += weight;
+    fn removed(&mut self, cost: u32) {
+        self.length -= 1;
+        self.cost -= u64::from(cost);
+        if self.length == 0 {
+            (self.one, self.several) = (None, None);
         }
     }
 }

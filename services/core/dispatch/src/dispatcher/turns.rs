@@ -8,9 +8,16 @@ use postrider_model::{SiteName, TenantId};
 
 use super::lane::PathId;
 
-/// What tenants wait for, each thing once for each tenant.
+/// What tenants wait for, each thing once for each tenant. Nearly always that is one thing, and takes hardly any memory.
 #[derive(Debug)]
 pub(super) struct Turns<T> {
+    one: Option<(TenantId, T)>,
+    /// Or several, until nothing is left.
+    several: Option<Box<Several<T>>>,
+}
+
+#[derive(Debug)]
+struct Several<T> {
     /// Tenants that have had no turn since they came.
     fresh: VecDeque<TenantId>,
     /// All others, and some that wait for nothing any more: until their turn comes, they are not new again.
@@ -21,13 +28,70 @@ pub(super) struct Turns<T> {
 
 impl<T> Default for Turns<T> {
     fn default() -> Self {
-        Self { fresh: VecDeque::new(), ring: VecDeque::new(), lines: HashMap::new(), waiting: HashSet::new() }
+        Self { one: None, several: None }
     }
 }
 
 impl<T: Clone + Eq + Hash> Turns<T> {
     /// Puts a thing behind the tenant's others, unless it waits already.
     pub(super) fn push(&mut self, tenant: &TenantId, thing: T) {
+        if let Some(several) = &mut self.several {
+            return several.push(tenant, thing);
+        }
+        match self.one.take() {
+            None => self.one = Some((tenant.clone(), thing)),
+            Some(one) if one.0 == *tenant && one.1 == thing => self.one = Some(one),
+            Some((first, its)) => {
+                let several = self.several.insert(Box::default());
+                several.push(&first, its);
+                several.push(tenant, thing);
+            }
+        }
+    }
+
+    /// Whose turn it is, and for what.
+    pub(super) fn first(&mut self) -> Option<(&TenantId, &T)> {
+        match &mut self.several {
+            Some(several) => several.first(),
+            None => self.one.as_ref().map(|(tenant, thing)| (tenant, thing)),
+        }
+    }
+
+    /// What the first other tenant waits for, and whether that one has had no turn since it came.
+    pub(super) fn first_but(&self, tenant: &TenantId) -> Option<(&T, bool)> {
+        match &self.several {
+            Some(several) => several.first_but(tenant),
+            None => self.one.as_ref().filter(|(one, _)| one != tenant).map(|(_, thing)| (thing, true)),
+        }
+    }
+
+    /// How many things others than this tenant wait for.
+    fn others_than(&self, tenant: &TenantId) -> usize {
+        match &self.several {
+            Some(several) => several.others_than(tenant),
+            None => usize::from(self.one.as_ref().is_some_and(|(one, _)| one != tenant)),
+        }
+    }
+
+    /// Takes the first: the tenant's turn is over.
+    pub(super) fn pop(&mut self) -> Option<(TenantId, T)> {
+        let Some(several) = &mut self.several else { return self.one.take() };
+        let popped = several.pop();
+        if several.waiting.is_empty() {
+            self.several = None;
+        }
+        popped
+    }
+}
+
+impl<T> Default for Several<T> {
+    fn default() -> Self {
+        Self { fresh: VecDeque::new(), ring: VecDeque::new(), lines: HashMap::new(), waiting: HashSet::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Several<T> {
+    fn push(&mut self, tenant: &TenantId, thing: T) {
         if !self.waiting.insert((tenant.clone(), thing.clone())) {
             return;
         }
@@ -37,8 +101,7 @@ impl<T: Clone + Eq + Hash> Turns<T> {
         self.lines.entry(tenant.clone()).or_default().push_back(thing);
     }
 
-    /// Whose turn it is, and for what.
-    pub(super) fn first(&mut self) -> Option<(&TenantId, &T)> {
+    fn first(&mut self) -> Option<(&TenantId, &T)> {
         loop {
             let is_fresh = !self.fresh.is_empty();
             let turns = if is_fresh { &mut self.fresh } else { &mut self.ring };
@@ -56,20 +119,17 @@ impl<T: Clone + Eq + Hash> Turns<T> {
         Some((tenant, self.lines.get(tenant)?.front()?))
     }
 
-    /// What the first other tenant waits for, and whether that one has had no turn since it came.
-    pub(super) fn first_but(&self, tenant: &TenantId) -> Option<(&T, bool)> {
+    fn first_but(&self, tenant: &TenantId) -> Option<(&T, bool)> {
         let others = self.fresh.iter().map(|other| (other, true)).chain(self.ring.iter().map(|other| (other, false)));
         let mut others = others.filter(|&(other, _)| other != tenant);
         others.find_map(|(other, is_fresh)| Some((self.lines.get(other)?.front()?, is_fresh)))
     }
 
-    /// How many things others than this tenant wait for.
     fn others_than(&self, tenant: &TenantId) -> usize {
         self.waiting.len() - self.lines.get(tenant).map_or(0, VecDeque::len)
     }
 
-    /// Takes the first: the tenant's turn is over.
-    pub(super) fn pop(&mut self) -> Option<(TenantId, T)> {
+    fn pop(&mut self) -> Option<(TenantId, T)> {
         self.first()?;
         let tenant = self.fresh.pop_front().or_else(|| self.ring.pop_front())?;
         let thing = self.lines.get_mut(&tenant)?.pop_front()?;
