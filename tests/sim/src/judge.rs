@@ -13,7 +13,7 @@ use postrider_model::{EnvelopeId, MemberId, MessageId, Outcome, PartNumber, Shar
 
 use crate::exec::{Life, Sim};
 use crate::nats::{Nats, Packet, Payload};
-use crate::spool::{LAYOUT, list_leases};
+use crate::spool::{LAYOUT, REPEATS, list_leases};
 
 /// A part of a message.
 pub type Part = (MessageId, PartNumber);
@@ -59,8 +59,6 @@ struct Book {
     in_flight: BTreeSet<(Life, EnvelopeId, Work)>,
     /// How often more a part may be doubled.
     allowed: BTreeMap<Part, u32>,
-    /// Moves that a crash cut: should the server forget ids soon, they may be doubled.
-    cut_moves: Vec<(Timestamp, Part)>,
     mails: BTreeMap<SiteName, Vec<(Timestamp, u32)>>,
     /// Since when a limit shard has its owner, and when the permits of the owner before have ended.
     reigns: BTreeMap<ShardId, (Timestamp, Timestamp)>,
@@ -207,16 +205,7 @@ impl Judge {
     /// Work on an envelope begins.
     pub fn begins(&self, life: Life, id: EnvelopeId, work: Work) {
         self.tell((id.message, id.part), || format!("{life:?} begins hop {}: {work:?}", id.hop));
-        let now = self.sim.now();
-        let mut book = self.book.borrow_mut();
-        book.in_flight.insert((life, id, work));
-        // A move that a crash cut, and that nobody could take up again before its id was forgotten.
-        let part = (id.message, id.part);
-        let is_late = |(at, cut): &(Timestamp, Part)| *cut == part && now.since(*at) > Duration::from_secs(50);
-        if work == Work::Moving && book.cut_moves.iter().any(is_late) {
-            book.cut_moves.retain(|cut| !is_late(cut));
-            *book.allowed.entry(part).or_default() += 1;
-        }
+        self.book.borrow_mut().in_flight.insert((life, id, work));
     }
 
     /// It is finished.
@@ -232,21 +221,16 @@ impl Judge {
 
     /// A process dies.
     pub fn died(&self, life: Life) {
-        let now = self.sim.now();
         self.interrupted(|which, work| which == life && work != Work::Moving);
         let mut book = self.book.borrow_mut();
-        let moves: Vec<_> = book.in_flight.iter().filter(|(which, ..)| *which == life).copied().collect();
-        for (which, id, work) in moves {
-            book.in_flight.remove(&(which, id, work));
-            book.cut_moves.push((now, (id.message, id.part)));
-        }
+        book.in_flight.retain(|(which, ..)| *which != life);
         book.open.retain(|(which, _), _| *which != life);
         book.frozen.remove(&life);
     }
 
     /// A process stops for a while.
     pub fn froze(&self, life: Life) {
-        self.interrupted(|which, _| which == life);
+        self.interrupted(|which, work| which == life && work != Work::Moving);
         self.book.borrow_mut().frozen.insert(life);
     }
 
@@ -257,24 +241,25 @@ impl Judge {
         book.thawed.insert(life, self.sim.now());
     }
 
-    /// The server forgets ids: what is on its way may be stored twice.
-    pub fn server_restarts(&self) {
-        self.interrupted(|_, _| true);
-        let now = self.sim.now();
-        let mut book = self.book.borrow_mut();
-        for (at, part) in std::mem::take(&mut book.cut_moves) {
-            if now.since(at) < Duration::from_secs(60) {
-                *book.allowed.entry(part).or_default() += 1;
-            }
+    /// The hops whose records are in EVENTS: whatever happens, they are not attempted again.
+    fn recorded(&self) -> BTreeSet<EnvelopeId> {
+        let server = self.nats.server.borrow();
+        let mut ids = BTreeSet::new();
+        for stored in server.all("EVENTS") {
+            let Some(Payload::Events(records)) = &stored.payload else { continue };
+            ids.extend(records.iter().filter(|record| record.next.is_some()).map(|record| record.id));
         }
+        ids
     }
 
+    /// What is in flight and has no record may be doubled once.
     fn interrupted(&self, which: impl Fn(Life, Work) -> bool) {
+        let recorded = self.recorded();
         let mut book = self.book.borrow_mut();
         let parts: BTreeSet<(Life, Part)> = book
             .in_flight
             .iter()
-            .filter(|(life, _, work)| which(*life, *work))
+            .filter(|(life, id, work)| which(*life, *work) && !recorded.contains(id))
             .map(|(life, id, _)| (*life, (id.message, id.part)))
             .collect();
         for (_, part) in &parts {
@@ -284,6 +269,21 @@ impl Judge {
         for (life, part) in parts {
             self.tell(part, || format!("interrupted in {life:?}"));
         }
+    }
+
+    /// Copies that were made twice because the server had forgotten the id of the first: each may double its part once more.
+    fn copied_twice(&self) -> Vec<Part> {
+        let mut last: BTreeMap<(String, EnvelopeId), Timestamp> = BTreeMap::new();
+        let mut twice = Vec::new();
+        for (at, stream, id) in self.nats.stored() {
+            let Some(before) = last.insert((stream.clone(), id), at) else { continue };
+            let forgot = at.since(before) >= REPEATS || self.nats.restarted_between(before, at);
+            match forgot {
+                true => twice.push((id.message, id.part)),
+                false => self.violated(format!("invariant 2: {id} came to {stream} twice, under two ids")),
+            }
+        }
+        twice
     }
 
     /// A message is begun over a connection, to so many recipients. `ordered` is when that was decided.
@@ -408,9 +408,12 @@ impl Judge {
             self.book.borrow_mut().guilty.insert(part);
             self.violated(format!("invariant 2: recipient {index} of {}:{} has no end; {hops}", part.0, part.1));
         }
-        let ends = self.ends_of();
+        let (ends, twice) = (self.ends_of(), self.copied_twice());
         let (mut wrong, mut guilty) = (Vec::new(), Vec::new());
         let mut book = self.book.borrow_mut();
+        for part in twice {
+            *book.allowed.entry(part).or_default() += 1;
+        }
         let mut doubled = 0;
         for ((part, index), outcomes) in &ends {
             let allowed = book.allowed.get(part).copied().unwrap_or(0);

@@ -82,6 +82,10 @@ struct State {
     next_inbox: Cell<Inbox>,
     inboxes: RefCell<BTreeMap<Inbox, Listener>>,
     wake: tokio::sync::Notify,
+    /// Every envelope that was stored, with the first token of its subject, and two where it is a tier.
+    stored: RefCell<Vec<(Timestamp, String, EnvelopeId)>>,
+    /// When it was restarted.
+    restarted: RefCell<Vec<Timestamp>>,
 }
 
 type Job = Box<dyn FnOnce()>;
@@ -100,6 +104,8 @@ impl Nats {
             next_inbox: Cell::new(0),
             inboxes: RefCell::default(),
             wake: tokio::sync::Notify::new(),
+            stored: RefCell::default(),
+            restarted: RefCell::default(),
         };
         let nats = Self { sim: sim.clone(), server: Rc::default(), state: Rc::new(state) };
         let ticking = nats.clone();
@@ -129,7 +135,18 @@ impl Nats {
         self.sim.sleep(down).await;
         self.server.borrow_mut().restart(self.sim.now());
         self.state.restarts.set(self.state.restarts.get() + 1);
+        self.state.restarted.borrow_mut().push(self.sim.now());
         self.state.up.set(true);
+    }
+
+    /// Every envelope that was stored: when, in which stream, which stay of it. What the server knew already is not.
+    pub fn stored(&self) -> Vec<(Timestamp, String, EnvelopeId)> {
+        self.state.stored.borrow().clone()
+    }
+
+    /// Whether it was restarted between these moments.
+    pub fn restarted_between(&self, from: Timestamp, until: Timestamp) -> bool {
+        self.state.restarted.borrow().iter().any(|at| (from..=until).contains(at))
     }
 
     /// A process is gone, and its connection with it.
@@ -242,11 +259,18 @@ impl Client {
         }
     }
 
+    /// Notes that an envelope is stored.
+    pub fn note_stored(&self, subject: &str, id: EnvelopeId) {
+        let tokens = if subject.starts_with("retry") { 2 } else { 1 };
+        let stream = subject.split('.').take(tokens).collect::<Vec<_>>().join(".");
+        self.nats.state.stored.borrow_mut().push((self.nats.sim.now(), stream, id));
+    }
+
     /// As [`Self::ask`], without an answer.
     pub fn tell(&self, word: impl FnOnce(&mut JetStream<Payload>, Timestamp) + 'static) {
         let nats = self.nats.clone();
         let job = move || {
-            if nats.state.up.get() && !nats.sim.chance(nats.state.losses.get()) {
+            if nats.state.up.get() {
                 word(&mut nats.server.borrow_mut(), nats.sim.now());
                 nats.route();
             }

@@ -12,7 +12,7 @@ use postrider_model::{
 
 use crate::exec::{Life, Sim};
 use crate::jetstream::{
-    Acked, ConsumerConfig, Delivery, JetStream, NobodyThere, Publish, Refusal, Retention, StreamConfig, Token,
+    Acked, ConsumerConfig, Delivery, JetStream, NobodyThere, PubAck, Publish, Refusal, Retention, StreamConfig, Token,
 };
 use crate::nats::{Client, Packet, Payload, Unanswered};
 
@@ -33,7 +33,8 @@ pub const DELAYS: TierDelays = TierDelays::new([
 
 /// How long a publish or an acknowledgement is tried again.
 pub const BUDGET: Duration = Duration::from_secs(30);
-const REPEATS: Duration = Duration::from_secs(60);
+/// How long the server remembers ids.
+pub const REPEATS: Duration = Duration::from_secs(60);
 const MOVE_WAIT: Duration = Duration::from_secs(25);
 const READY_WAIT: Duration = Duration::from_secs(20 * 60);
 /// How long a member lives without a renewal.
@@ -194,7 +195,19 @@ impl Spool {
         loop {
             let mut message = Publish::new(subject.clone(), id.clone(), payload.clone());
             message.payload_bytes = 500;
-            match self.client.ask(move |server, now| Some(server.publish(message, now))).await {
+            let about = match &payload {
+                Payload::Packet(packet) => Some(packet.id()),
+                _ => None,
+            };
+            let (client, to) = (self.client.clone(), subject.clone());
+            let publish = move |server: &mut JetStream<Payload>, now| {
+                let answer = server.publish(message, now);
+                if let (Some(id), Ok(PubAck { duplicate: false, .. })) = (about, &answer) {
+                    client.note_stored(&to, id);
+                }
+                Some(answer)
+            };
+            match self.client.ask(publish).await {
                 Ok(Ok(ack)) => return Ok(ack.sequence),
                 Ok(Err(Refusal::Full)) => return Err(PublishError::Full),
                 Ok(Err(refusal)) => panic!("{refusal:?}"),
