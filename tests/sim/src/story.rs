@@ -8,15 +8,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_dispatch::dispatcher::DispatcherConfig;
 use postrider_dispatch::limits::{PathLimits, Shaping};
+use postrider_dispatch::ownership::Lease;
 use postrider_model::{Body, Class, Envelope, EnvelopeState, MemberId, MessageId, ReversePath, SiteName, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::exchangers::Exchangers;
 use crate::exec::{BEGIN, Life, Sim};
 use crate::judge::Judge;
-use crate::nats::{Nats, Packet};
+use crate::jetstream::Publish;
+use crate::nats::{Nats, Packet, Payload};
 use crate::process::{LimitBus, Process, World};
-use crate::spool::{DELAYS, Spool, lay_out};
+use crate::spool::{DELAYS, Spool, lay_out, list_leases};
 
 /// How long mail may take once all is well: less than the ack wait of READY, which nothing may have to wait for.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -45,6 +47,8 @@ struct Story {
     lives: u32,
     faults: u64,
     log: Vec<String>,
+    /// Whether somebody writes to the lease bucket who has no business there.
+    tampered: bool,
 }
 
 /// Runs one seed.
@@ -143,7 +147,9 @@ impl Story {
             exchangers,
             shaping,
         };
-        let mut story = Self { world, sim: sim.clone(), processes: Vec::new(), lives: 0, faults: 0, log: Vec::new() };
+        let tampered = sim.chance(120);
+        let mut story =
+            Self { world, sim: sim.clone(), processes: Vec::new(), lives: 0, faults: 0, log: Vec::new(), tampered };
         for _ in 0..1 + sim.below(3) {
             story.start(None);
         }
@@ -216,7 +222,11 @@ async fn tell(story: Rc<RefCell<Story>>, calm: CancellationToken) {
 }
 
 async fn happen(story: &Rc<RefCell<Story>>, world: &World, sim: &Sim) {
-    let which = story.borrow().pick();
+    let (which, tampered) = (story.borrow().pick(), story.borrow().tampered);
+    if tampered && sim.chance(200) {
+        let what = tamper(world, sim);
+        return story.borrow_mut().note(&what);
+    }
     match (sim.below(100), which) {
         // Killed, and started again under its old name or another.
         (0..40, Some(which)) => {
@@ -278,6 +288,36 @@ async fn happen(story: &Rc<RefCell<Story>>, world: &World, sim: &Sim) {
             world.sites.borrow_mut().insert(format!("domain{domain}.example"), site(to));
         }
     }
+}
+
+/// Somebody who does not know what a lease is for writes to the lease bucket. Says what.
+fn tamper(world: &World, sim: &Sim) -> String {
+    let now = sim.now();
+    let mut server = world.nats.server.borrow_mut();
+    let leases = list_leases(&mut server, now);
+    world.judge.is_tampered_with();
+    let members: Vec<MemberId> = leases.members.keys().cloned().chain(["ghost".parse().unwrap()]).collect();
+    let pick = |count: usize| usize::try_from(sim.below(u64::try_from(count.max(1)).unwrap())).unwrap();
+    let (key, value) = if sim.chance(300) {
+        (format!("member.{}", members[pick(members.len())]), Payload::Gone)
+    } else {
+        let shards: Vec<_> = leases.shards.into_iter().collect();
+        let Some((shard, (lease, _))) = shards.get(pick(shards.len())).cloned() else { return "nothing".to_owned() };
+        let (owner, epoch) = (members[pick(members.len())].clone(), lease.epoch);
+        let lease = match sim.below(5) {
+            0 => Some(Lease { owner, epoch: epoch + 1, ..lease }),
+            1 => Some(Lease { owner, ..lease }),
+            2 => Some(Lease { owner, epoch: epoch.saturating_sub(1), ..lease }),
+            3 => Some(Lease { released: true, epoch: epoch + 1, ..lease }),
+            _ => None,
+        };
+        (format!("shard.{shard}"), lease.map_or(Payload::Gone, |lease| Payload::Lease(shard, lease)))
+    };
+    let what = format!("{key} is made {value:?}");
+    let mut message = Publish::new(format!("lease.{key}"), "", value);
+    message.id = None;
+    drop(server.publish(message, now));
+    what
 }
 
 async fn send_mail(world: World) {
