@@ -1,7 +1,7 @@
 //! Asking the owner of a path's limits: the machine itself where this process owns the limit's shard, else the owner over
 //! NATS. The dispatcher cannot tell the two apart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +20,16 @@ const UNANSWERED: Duration = Duration::from_secs(1);
 /// The limit owners of the shards that this process owns. Cheap to clone.
 #[derive(Clone)]
 pub struct OwnedLimits {
-    owners: Arc<Mutex<HashMap<ShardId, OwnedShard>>>,
+    owners: Arc<Mutex<Owners>>,
     shaping: Arc<Shaping>,
     fence: SharedFence,
+}
+
+#[derive(Default)]
+struct Owners {
+    now: HashMap<ShardId, OwnedShard>,
+    /// Shards that were ever owned: their permits may be in our own hands.
+    ever: HashSet<ShardId>,
 }
 
 struct OwnedShard {
@@ -63,18 +70,25 @@ impl OwnedLimits {
     /// The shard is ours from now on, in this epoch; nothing is granted before `quiet_until`.
     pub fn take(&self, shard: ShardId, epoch: u64, now: Timestamp, quiet_until: Timestamp) {
         let owner = LimitOwner::new((*self.shaping).clone(), epoch, now);
-        self.lock().insert(shard, OwnedShard { owner, quiet_until });
+        let mut owners = self.lock();
+        owners.now.insert(shard, OwnedShard { owner, quiet_until });
+        owners.ever.insert(shard);
     }
 
     /// The shard is no longer ours.
     pub fn drop_shard(&self, shard: ShardId) {
-        self.lock().remove(&shard);
+        self.lock().now.remove(&shard);
+    }
+
+    /// Whether this process has owned the shard before, or does.
+    pub fn has_owned(&self, shard: ShardId) -> bool {
+        self.lock().ever.contains(&shard)
     }
 
     /// Answers a question about a limit of `shard`; `None` if the shard is not ours, or there is no answer (a release).
     pub fn answer(&self, shard: ShardId, question: &Question, now: Timestamp) -> Option<Grant> {
         let mut owners = self.lock();
-        let owned = owners.get_mut(&shard)?;
+        let owned = owners.now.get_mut(&shard)?;
         if !self.fence.may_act() {
             return None;
         }
@@ -94,10 +108,10 @@ impl OwnedLimits {
 
     /// Whether the shard is ours.
     pub fn owns(&self, shard: ShardId) -> bool {
-        self.lock().contains_key(&shard)
+        self.lock().now.contains_key(&shard)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ShardId, OwnedShard>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Owners> {
         // A panic while the lock was held cannot leave a bucket half changed: every change is one call.
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -147,7 +147,7 @@ impl Ownership {
 
     fn claim(&mut self, shard: ShardId, previous: Option<&Lease>, revision: Option<u64>, others: bool) {
         let takeover = Takeover::new(shard, previous, &self.me);
-        let quiet = quiet_after(previous, &self.me, others);
+        let quiet = quiet_after(previous, &self.me, others, self.tools.limits.has_owned(shard));
         let (release, lost) = (CancellationToken::new(), CancellationToken::new());
         let (epoch, look) = (takeover.lease().epoch, Arc::new(Notify::new()));
         let task = ShardTask {

@@ -61,6 +61,7 @@ struct Book {
     taken: BTreeMap<(Part, u32), u32>,
     refused: BTreeSet<(Part, u32)>,
     in_flight: BTreeSet<(Life, EnvelopeId, Work)>,
+    attempted: BTreeSet<(Life, EnvelopeId)>,
     /// How often more a part may be doubled.
     allowed: BTreeMap<Part, u32>,
     mails: BTreeMap<SiteName, Vec<(Timestamp, u32)>>,
@@ -233,6 +234,13 @@ impl Judge {
         }
     }
 
+    /// A message is handed to an exchanger.
+    pub fn attempts(&self, life: Life, id: EnvelopeId, shard: ShardId) {
+        self.begins(life, id, Work::Settling(shard));
+        self.nats.forget_recorded(life, id);
+        self.book.borrow_mut().attempted.insert((life, id));
+    }
+
     /// It is finished.
     pub fn ends(&self, life: Life, id: EnvelopeId, work: Work) {
         self.tell((id.message, id.part), || format!("{life:?} has done hop {}: {work:?}", id.hop));
@@ -266,33 +274,16 @@ impl Judge {
         book.thawed.insert(life, self.sim.now());
     }
 
-    /// The hops whose records are in EVENTS: whatever happens, they are not attempted again.
-    fn recorded(&self) -> BTreeSet<EnvelopeId> {
-        let server = self.nats.server.borrow();
-        let mut ids = BTreeSet::new();
-        for stored in server.all("EVENTS") {
-            let Some(Payload::Events(records)) = &stored.payload else { continue };
-            ids.extend(records.iter().filter(|record| record.next.is_some()).map(|record| record.id));
-        }
-        ids
-    }
-
-    /// What is in flight and has no record may be doubled once.
+    /// What was attempted, is in flight and has no record of that may be doubled once.
     fn interrupted(&self, which: impl Fn(Life, Work) -> bool) {
-        let recorded = self.recorded();
         let mut book = self.book.borrow_mut();
-        let parts: BTreeSet<(Life, Part)> = book
-            .in_flight
-            .iter()
-            .filter(|(life, id, work)| which(*life, *work) && !recorded.contains(id))
-            .map(|(life, id, _)| (*life, (id.message, id.part)))
-            .collect();
-        for (_, part) in &parts {
-            *book.allowed.entry(*part).or_default() += 1;
-        }
-        drop(book);
-        for (life, part) in parts {
-            self.tell(part, || format!("interrupted in {life:?}"));
+        let in_flight = book.in_flight.iter().filter(|(life, _, work)| which(*life, *work));
+        let cut: BTreeSet<(Life, EnvelopeId)> = in_flight.map(|(life, id, _)| (*life, *id)).collect();
+        for (life, id) in cut {
+            // Each attempt is excused once.
+            if book.attempted.remove(&(life, id)) && !self.nats.has_recorded(life, id) {
+                *book.allowed.entry((id.message, id.part)).or_default() += 1;
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! client sends arrives in its order, as over one connection.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -84,6 +84,8 @@ struct State {
     wake: tokio::sync::Notify,
     /// Every envelope that was stored, with the first token of its subject, and two where it is a tier.
     stored: RefCell<Vec<(Timestamp, String, EnvelopeId)>>,
+    /// Whose records of which stays are in EVENTS.
+    recorded: RefCell<BTreeSet<(Life, EnvelopeId)>>,
     /// When it was restarted.
     restarted: RefCell<Vec<Timestamp>>,
 }
@@ -105,6 +107,7 @@ impl Nats {
             inboxes: RefCell::default(),
             wake: tokio::sync::Notify::new(),
             stored: RefCell::default(),
+            recorded: RefCell::default(),
             restarted: RefCell::default(),
         };
         let nats = Self { sim: sim.clone(), server: Rc::default(), state: Rc::new(state) };
@@ -142,6 +145,16 @@ impl Nats {
     /// Every envelope that was stored: when, in which stream, which stay of it. What the server knew already is not.
     pub fn stored(&self) -> Vec<(Timestamp, String, EnvelopeId)> {
         self.state.stored.borrow().clone()
+    }
+
+    /// Whether a process has recorded how a stay ended.
+    pub fn has_recorded(&self, life: Life, id: EnvelopeId) -> bool {
+        self.state.recorded.borrow().contains(&(life, id))
+    }
+
+    /// It begins anew.
+    pub fn forget_recorded(&self, life: Life, id: EnvelopeId) {
+        self.state.recorded.borrow_mut().remove(&(life, id));
     }
 
     /// Whether it was restarted between these moments.
@@ -259,8 +272,16 @@ impl Client {
         }
     }
 
-    /// Notes that an envelope is stored.
-    pub fn note_stored(&self, subject: &str, id: EnvelopeId) {
+    /// Notes that something is stored which the judge asks for.
+    pub fn note_stored(&self, subject: &str, payload: &Payload) {
+        let id = match payload {
+            Payload::Packet(packet) => packet.id(),
+            Payload::Events(records) => {
+                let moving = records.iter().filter(|record| record.next.is_some());
+                return self.nats.state.recorded.borrow_mut().extend(moving.map(|record| (self.life, record.id)));
+            }
+            _ => return,
+        };
         let tokens = if subject.starts_with("retry") { 2 } else { 1 };
         let stream = subject.split('.').take(tokens).collect::<Vec<_>>().join(".");
         self.nats.state.stored.borrow_mut().push((self.nats.sim.now(), stream, id));

@@ -22,11 +22,11 @@ use std::time::Duration;
 use postrider_dispatch::dispatcher::DispatcherConfig;
 use postrider_dispatch::limits::Shaping;
 use postrider_dispatch::ownership::{
-    Fence, Lease, MonotonicMillis, OwnershipStep, RENEW_EVERY, Renewal, decide, quiet_after,
+    Fence, Lease, MonotonicMillis, OwnershipStep, RENEW_EVERY, Renewal, decide, is_overwritten, quiet_after,
 };
 use postrider_dispatch::takeover::Takeover;
 use postrider_model::{MemberId, ShardId, SiteName, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use limits::LimitBus;
@@ -185,6 +185,7 @@ struct Holding {
     epoch: u64,
     release: CancellationToken,
     lost: CancellationToken,
+    look: Rc<Notify>,
 }
 
 struct Ownership {
@@ -252,6 +253,11 @@ impl Ownership {
         let living: BTreeSet<MemberId> = view.members.keys().cloned().collect();
         let seen: BTreeMap<ShardId, Lease> =
             view.shards.iter().map(|(shard, (lease, _))| (*shard, lease.clone())).collect();
+        for (shard, held) in &self.holding {
+            if is_overwritten(&self.here.me, held.epoch, seen.get(shard)) {
+                held.look.notify_one();
+            }
+        }
         let holding = self.holding.iter().map(|(shard, held)| (*shard, held.epoch)).collect();
         for step in decide(&self.here.me, &living, &seen, &holding, &LAYOUT) {
             match step {
@@ -283,18 +289,19 @@ impl Ownership {
         over: mpsc::UnboundedSender<ShardId>,
     ) {
         let takeover = Takeover::new(shard, previous, &self.here.me);
-        let quiet = quiet_after(previous, &self.here.me, others);
+        let quiet = quiet_after(previous, &self.here.me, others, self.here.limits.has_owned(shard));
         let (release, lost) = (CancellationToken::new(), CancellationToken::new());
-        let epoch = takeover.lease().epoch;
+        let (epoch, look) = (takeover.lease().epoch, Rc::new(Notify::new()));
         let task = shard::ShardTask {
             shard,
             here: self.here.clone(),
             inputs: self.inputs.clone(),
             release: release.clone(),
             lost: lost.clone(),
+            look: Rc::clone(&look),
             quiet,
         };
-        self.holding.insert(shard, Holding { epoch, release, lost });
+        self.holding.insert(shard, Holding { epoch, release, lost, look });
         self.here.spawn(async move {
             task.run(takeover, revision).await;
             drop(over.send(shard));

@@ -195,15 +195,11 @@ impl Spool {
         loop {
             let mut message = Publish::new(subject.clone(), id.clone(), payload.clone());
             message.payload_bytes = 500;
-            let about = match &payload {
-                Payload::Packet(packet) => Some(packet.id()),
-                _ => None,
-            };
-            let (client, to) = (self.client.clone(), subject.clone());
+            let (client, to, what) = (self.client.clone(), subject.clone(), payload.clone());
             let publish = move |server: &mut JetStream<Payload>, now| {
                 let answer = server.publish(message, now);
-                if let (Some(id), Ok(PubAck { duplicate: false, .. })) = (about, &answer) {
-                    client.note_stored(&to, id);
+                if let Ok(PubAck { duplicate: false, .. }) = &answer {
+                    client.note_stored(&to, &what);
                 }
                 Some(answer)
             };

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exchangers::Exchangers;
 use crate::exec::{BEGIN, Life, Sim};
-use crate::judge::Judge;
 use crate::jetstream::Publish;
+use crate::judge::Judge;
 use crate::nats::{Nats, Packet, Payload};
 use crate::process::{LimitBus, Process, World};
 use crate::spool::{DELAYS, Spool, lay_out, list_leases};
@@ -101,7 +101,7 @@ pub fn tell_of(seed: u64, listening: bool) -> Verdict {
 }
 
 fn shaping(sim: &Sim) -> Shaping {
-    let rate = ["10/s", "40/m", "20/m", "90/m"][usize::try_from(sim.below(4)).unwrap()];
+    let rate = ["10/s", "40/m", "20/m", "90/m", "25/s"][usize::try_from(sim.below(5)).unwrap()];
     let limits = |rate: Option<&str>| PathLimits {
         connections: u32::try_from(1 + sim.below(4)).unwrap(),
         messages_per_connection: u32::try_from(1 + sim.below(6)).unwrap(),

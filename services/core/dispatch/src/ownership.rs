@@ -41,9 +41,11 @@ impl Lease {
 /// How long the new owner of a shard's limits grants nothing, because permits of the owner before may still be used: its
 /// longest permit, unless it is certain that none lives. Those of a dead member died before its membership did. Those of a
 /// living one that let go may be in any hands, also in `me`'s own, even if nobody else lives by now. Those of `me` in an earlier
-/// life are in the hands of others, if there are any.
-pub fn quiet_after(previous: Option<&Lease>, me: &MemberId, others_live: bool) -> Duration {
-    let may_live = previous.is_some_and(|lease| if lease.owner == *me { others_live } else { lease.released });
+/// life are in the hands of others, if there are any; or in `me`'s own, if this very process `gave_out` permits of this shard, lost
+/// it when its fence closed, and has it again before they have ended.
+pub fn quiet_after(previous: Option<&Lease>, me: &MemberId, others_live: bool, gave_out: bool) -> Duration {
+    let of_mine = others_live || gave_out;
+    let may_live = previous.is_some_and(|lease| if lease.owner == *me { of_mine } else { lease.released });
     if may_live { LONGEST_PERMIT } else { Duration::ZERO }
 }
 

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::Here;
 use super::worker::{Input, unreached};
 use crate::exchangers::Ending;
-use crate::judge::Work;
 
 /// What a conversation is told to do.
 pub enum Order {
@@ -87,7 +86,7 @@ async fn converse(
         }
         here.judge.acts(here.life, job.shard, job.epoch, "a message");
         here.judge.mails(here.life, site, u32::try_from(job.recipients.len()).unwrap(), job.ordered);
-        here.judge.begins(here.life, job.id, Work::Settling(job.shard));
+        here.judge.attempts(here.life, job.id, job.shard);
         here.judge.is_busy(here.life, conversation, true);
         let ending = here.world.exchangers.take(here.life, job.id, job.recipients.clone()).await;
         here.judge.is_busy(here.life, conversation, false);

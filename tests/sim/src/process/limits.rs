@@ -1,7 +1,7 @@
 //! Asking the owner of a path's limits, here or in another process. The shape of `services/delivery/src/limits.rs`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -63,6 +63,7 @@ struct OwnedShard {
 #[derive(Clone)]
 pub struct OwnedLimits {
     owners: Rc<RefCell<BTreeMap<ShardId, OwnedShard>>>,
+    ever: Rc<RefCell<BTreeSet<ShardId>>>,
     shaping: Shaping,
     fence: SharedFence,
     judge: Judge,
@@ -71,16 +72,21 @@ pub struct OwnedLimits {
 
 impl OwnedLimits {
     pub fn new(shaping: Shaping, fence: SharedFence, judge: Judge, life: Life) -> Self {
-        Self { owners: Rc::default(), shaping, fence, judge, life }
+        Self { owners: Rc::default(), ever: Rc::default(), shaping, fence, judge, life }
     }
 
     pub fn take(&self, shard: ShardId, epoch: u64, now: Timestamp, quiet_until: Timestamp) {
         let owner = LimitOwner::new(self.shaping.clone(), epoch, now);
         self.owners.borrow_mut().insert(shard, OwnedShard { owner, quiet_until });
+        self.ever.borrow_mut().insert(shard);
     }
 
     pub fn drop_shard(&self, shard: ShardId) {
         self.owners.borrow_mut().remove(&shard);
+    }
+
+    pub fn has_owned(&self, shard: ShardId) -> bool {
+        self.ever.borrow().contains(&shard)
     }
 
     pub fn owns(&self, shard: ShardId) -> bool {

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use postrider_dispatch::ownership::Lease;
+use postrider_dispatch::ownership::{Lease, is_overwritten};
 use postrider_dispatch::settle::{Settle, SettlePlan};
 use postrider_dispatch::takeover::{Release, ReleaseStep, Takeover, TakeoverFailure, TakeoverStep};
 use postrider_model::{Move, Outcome, ShardId, SiteName, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::limits::answer_limits;
@@ -29,6 +29,7 @@ pub struct ShardTask {
     pub inputs: mpsc::UnboundedSender<Input>,
     pub release: CancellationToken,
     pub lost: CancellationToken,
+    pub look: Rc<Notify>,
     pub quiet: Duration,
 }
 
@@ -191,6 +192,11 @@ impl ShardTask {
                         return Pulled::Lost;
                     }
                 }
+                () = self.look.notified() => {
+                    if self.is_overwritten(owned).await {
+                        return Pulled::Lost;
+                    }
+                }
                 batch = puller.pull(room, true), if room > 0 && open => {
                     let younger = batch.iter().any(|leased| leased.stored > taken_at);
                     let batch: Vec<_> = batch
@@ -227,6 +233,14 @@ impl ShardTask {
         }
         let lease = Lease { settled_through: through, ..owned.lease.clone() };
         self.write(owned, lease).await != Err(TakeoverFailure::LeaseLost)
+    }
+
+    /// Whether somebody has written over the lease since we did, or deleted it.
+    async fn is_overwritten(&self, owned: &Owned) -> bool {
+        let Ok(leases) = self.here.spool.leases().await else { return false };
+        let (lease, revision) = leases.shards.get(&self.shard).cloned().unzip();
+        let later = revision.is_none_or(|revision| revision > owned.revision);
+        later && is_overwritten(&owned.lease.owner, owned.lease.epoch, lease.as_ref())
     }
 
     async fn write(&self, owned: &mut Owned, lease: Lease) -> Result<(), TakeoverFailure> {

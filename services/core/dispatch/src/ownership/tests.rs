@@ -255,7 +255,7 @@ proptest! {
 fn permits_of_an_owner_that_let_go_are_waited_out_by_whoever_is_left() {
     let me: MemberId = "me".parse().unwrap();
     let lease = |owner: &str, released| Lease { owner: owner.parse().unwrap(), epoch: 3, released, settled_through: 0 };
-    let quiet = |lease: Option<Lease>, others| !quiet_after(lease.as_ref(), &me, others).is_zero();
+    let quiet = |lease: Option<Lease>, others| !quiet_after(lease.as_ref(), &me, others, false).is_zero();
     // The last one to go may have given us a permit that we still use.
     assert!(quiet(Some(lease("other", true)), true) && quiet(Some(lease("other", true)), false));
     // Whoever died has no permits left.
@@ -263,4 +263,6 @@ fn permits_of_an_owner_that_let_go_are_waited_out_by_whoever_is_left() {
     // What we gave out ourselves, in an earlier life, only others can hold.
     assert!(quiet(Some(lease("me", false)), true) && quiet(Some(lease("me", true)), true));
     assert!(!quiet(Some(lease("me", false)), false) && !quiet(None, true));
+    // Unless it was this very life.
+    assert!(!quiet_after(Some(&lease("me", false)), &me, false, true).is_zero());
 }
