@@ -61,12 +61,16 @@ pub(super) async fn give(
     if !care.dry_run && !care.yes && std::io::stdin().is_terminal() {
         let counted = client.order(api::OrderRequest { dry_run: true, ..request.clone() }).await?.into_inner();
         let count: u64 = counted.counts.iter().map(|at| at.count).sum();
-        care.confirm(&format!("{} {count} parts?", capital(words.0)))?;
+        care.confirm(&format!("{} {}?", capital(words.0), parts(count)))?;
     } else if !care.dry_run {
         care.confirm(&format!("{} mail?", capital(words.0)))?;
     }
     let answer = client.order(request).await?.into_inner();
     show(answer, care.dry_run, words, out)
+}
+
+fn parts(count: u64) -> String {
+    if count == 1 { "1 part".to_owned() } else { format!("{count} parts") }
 }
 
 fn capital(word: &str) -> String {
@@ -81,7 +85,7 @@ pub(super) fn show(answer: api::OrderResponse, dry_run: bool, words: Words, out:
             let at: Vec<String> =
                 view.counts.iter().filter(|at| at.count > 0).map(|at| format!("{} {}", at.place, at.count)).collect();
             let at = if at.is_empty() { String::new() } else { format!(" ({})", at.join(", ")) };
-            page.line(&format!("{matching} parts would be {}{at}.", words.1));
+            page.line(&format!("{} would be {}{at}.", parts(matching), words.1));
         } else {
             page.line(&format!("Order {}: {}.", view.id, view.effect));
         }
