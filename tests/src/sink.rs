@@ -49,7 +49,7 @@ pub struct Sink {
     pub address: SocketAddr,
     folder: TempDir,
     read: Mutex<Read>,
-    _process: Process,
+    process: Process,
 }
 
 /// What has been read of the ledger.
@@ -79,7 +79,15 @@ impl Sink {
         })?;
         let ready: serde_json::Value = serde_json::from_str(&text)?;
         let address = ready["address"].as_str().context("no address")?.parse()?;
-        Ok(Self { address, folder, read: Mutex::default(), _process: process })
+        Ok(Self { address, folder, read: Mutex::default(), process })
+    }
+
+    /// Sends its process a signal, `STOP` or `CONT`.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// Where the ledger is.

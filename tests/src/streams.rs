@@ -60,6 +60,20 @@ pub fn stored(nats: SocketAddr, stream: &str) -> Result<u64> {
     })
 }
 
+/// Which share of its bytes a stream uses, 0.0 to 1.0.
+///
+/// # Errors
+/// If it cannot be asked.
+#[allow(clippy::cast_precision_loss, reason = "a share of 0 to 1 needs no exact bytes")]
+pub fn fullness(nats: SocketAddr, stream: &str) -> Result<f64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let context = jetstream::new(async_nats::connect(format!("nats://{nats}")).await?);
+        let info = context.get_stream(stream).await?.cached_info().clone();
+        Ok(info.state.bytes as f64 / info.config.max_bytes.max(1) as f64)
+    })
+}
+
 async fn left(context: &jetstream::Context) -> Result<Vec<String>> {
     use futures_util::TryStreamExt;
     let streams: Vec<_> = context.streams().try_collect().await?;

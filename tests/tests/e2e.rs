@@ -60,6 +60,8 @@ mod e2e {
 
     mod nats_frozen;
 
+    mod nats_nearly_full;
+
     mod front_killed;
 
     mod suspended;
