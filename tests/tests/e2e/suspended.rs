@@ -10,6 +10,7 @@ use postrider_tests::mail::Mail;
 use postrider_tests::processes::{Processes, Settings, turn};
 use postrider_tests::provider::Provider;
 use postrider_tests::rules::{self, TenantRule};
+use postrider_tests::{streams, wait};
 
 use super::faults;
 
@@ -132,6 +133,45 @@ fn a_process_that_dies_while_it_suspends_loses_nothing_and_doubles_only_what_was
     let sent = load.finish(1_500)?;
     let verdict = cluster.sink.judge(&sent, Duration::from_secs(240))?;
     faults::say("died over a suspension", &verdict.summary());
+    verdict.check(faults::IN_FLIGHT)?;
+    faults::check_in_flight(&verdict, &[died_at])?;
+    cluster.until_empty(Duration::from_secs(120))?;
+    cluster.check_logs()
+}
+
+const LATE: Shape = Shape { sessions: 4, rate: 200, recipients: deferred_once, field: |_| "" };
+const SCANNED: usize = 400;
+
+fn deferred_once(number: usize) -> Vec<String> {
+    vec![format!("defer1+{number}@d{}.example", number % 37)]
+}
+
+fn count(cluster: &Processes, which: &str) -> Result<u64> {
+    let held = streams::held(cluster.nats_address())?;
+    Ok(held.iter().filter(|(stream, _)| stream.starts_with(which)).map(|(_, count)| *count).sum())
+}
+
+#[test]
+fn a_process_that_dies_in_the_middle_of_a_scan_is_followed_by_one_that_finishes_it() -> Result<()> {
+    let _turn = turn();
+    let settings = Settings { layout: "single", nats: "", delivery: faults::DELIVERY };
+    let mut cluster = Processes::start(settings)?;
+    cluster.start_delivery("one")?;
+    let sent = Load::begin(cluster.relay, "scan", LATE).finish(SCANNED)?;
+    let all = u64::try_from(sent.accepted.len())?;
+    wait::until("all of it to wait in tiers", || Ok((count(&cluster, "RETRY")? == all).then_some(())))?;
+    rules::put(cluster.nats_address(), &TenantRule { tenant: "load", ..HOLD })?;
+    wait::until("the first to be suspended", || Ok((count(&cluster, "HOLD")? > 0).then_some(())))?;
+    cluster.kill_delivery("one")?;
+    let suspended = count(&cluster, "HOLD")?;
+    let died_at = faults::now_millis_of_day();
+    cluster.start_delivery("one")?;
+    wait::until("all of it to be suspended", || {
+        Ok((count(&cluster, "HOLD")? == all && count(&cluster, "RE")? == 0).then_some(()))
+    })?;
+    rules::remove(cluster.nats_address(), HOLD.id)?;
+    let verdict = cluster.sink.judge(&sent, Duration::from_secs(240))?;
+    faults::say("died in a scan", &format!("{suspended} of {all} suspended; {}", verdict.summary()));
     verdict.check(faults::IN_FLIGHT)?;
     faults::check_in_flight(&verdict, &[died_at])?;
     cluster.until_empty(Duration::from_secs(120))?;
