@@ -1,6 +1,28 @@
 //! A simulation of the machines under virtual time: several processes with the real dispatcher, limit owners, settles, takeovers,
 //! promoters and splitters, between a model of JetStream and exchangers that misbehave. One seed decides everything; nothing here
 //! reads a clock or rolls other dice.
+//!
+//! `POSTRIDER_SIM_SEEDS=10000 cargo test --release -p postrider-sim` takes 240 s of processor time, so two minutes on two free cores.
+//! Five of these 10,000 do not hold yet: in 2892, 4029, 6203, 6659 and 7198 an envelope that was pulled waits in the index for good.
+//!
+//! Whether it would notice: what was broken on purpose, one line at a time, and the first seed that failed (of 0, 1, 2, ...).
+//!
+//! | broken | seed |
+//! | --- | --- |
+//! | settle: acknowledged before it is copied | 1 |
+//! | settle: recorded after all else | 1 |
+//! | settle: the body of a moved part deleted; a shared body deleted | 0 |
+//! | fence: always open | 1 |
+//! | takeover: no RESET | 209 |
+//! | takeover: no replay | 0 |
+//! | takeover: deliveries that went elsewhere not missed | 131 |
+//! | takeover: a lease taken from a living owner | 6 |
+//! | done-set: what was recorded is attempted again | 8 |
+//! | settled-through: said up to the last record | 60 |
+//! | limits: no wait for the permits of the owner before | 25 |
+//! | limits: permits that outlive the membership | 7 |
+//! | promoter: acknowledged before it is published | 9 |
+//! | splitter: acknowledged before the last part is published | 36 |
 
 #![allow(
     clippy::unwrap_used,

@@ -9,7 +9,7 @@ use std::time::Instant;
 use postrider_sim::story;
 
 /// Seeds of a run that was not told how many.
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 300;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
