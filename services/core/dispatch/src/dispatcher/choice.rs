@@ -57,7 +57,9 @@ impl Dispatcher {
         if let Some(lane) = self.lanes.lane_mut(lane) {
             lane.ceiling.take_if(|(_, until)| *until <= now);
         }
-        if self.gives_way(id) {
+        // What it was opened for it may carry by now: then it gives way when that is done.
+        let is_idle = self.conversations.get(&id).is_some_and(|talk| matches!(talk.stage, TalkStage::Idle { .. }));
+        if is_idle && self.gives_way(id) {
             self.close(id);
         }
         self.choose(id);
