@@ -71,6 +71,8 @@ pub fn tell_of(seed: u64, listening: bool) -> Verdict {
     let mut at = sim.now();
     let last = at.after(PATIENCE);
     while !judge.is_violated() && at < last && !judge.is_over() {
+        // Whatever ended by itself (its name was taken by a late word of its earlier life) is started again by whoever watches over it.
+        story.borrow_mut().replace_ended();
         at = at.after(Duration::from_secs(5));
         sim.run(at, || broken.is_violated());
     }
@@ -170,6 +172,18 @@ impl Story {
         self.processes.push(Process::start(&self.world, life, me, skew));
     }
 
+    fn replace_ended(&mut self) {
+        let (ended, left): (Vec<_>, Vec<_>) = self.processes.drain(..).partition(Process::has_ended);
+        self.processes = left;
+        for process in ended {
+            self.world.judge.died(process.life);
+            self.sim.kill(process.life);
+            self.world.nats.disconnect(process.life);
+            self.note(&format!("{} ({:?}) has ended by itself", process.me, process.life));
+            self.start(Some(process.me));
+        }
+    }
+
     fn pick(&self) -> Option<usize> {
         let count = u64::try_from(self.processes.len()).unwrap();
         (count > 0).then(|| usize::try_from(self.sim.below(count)).unwrap())
@@ -213,7 +227,7 @@ async fn tell(story: Rc<RefCell<Story>>, calm: CancellationToken) {
     world.exchangers.calm_down();
     let mut story = story.borrow_mut();
     story.note("calm");
-    story.processes.retain(|process| !process.has_ended());
+    story.replace_ended();
     if story.processes.is_empty() {
         story.start(None);
     }
