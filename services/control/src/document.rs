@@ -242,7 +242,7 @@ fn check_references(all: &Everything, wanted: &Wanted, prune: bool) -> Result<()
     let credentials = wanted.credentials.iter().map(|(key, credential)| (key, &credential.tenant));
     let domains = wanted.domains.iter().map(|(key, domain)| (key, &domain.tenant));
     match credentials.chain(domains).find(|(_, tenant)| !has(tenant)) {
-        None => Ok(()),
+        None => check_domains(all, wanted, prune),
         Some((key, tenant)) => Err(Status::failed_precondition(format!(
             "{} {} is of tenant {tenant}, which is neither in the document nor {}",
             Kind::of(key),
@@ -250,6 +250,22 @@ fn check_references(all: &Everything, wanted: &Wanted, prune: bool) -> Result<()
             if prune { "kept (--prune)" } else { "in the configuration" }
         ))),
     }
+}
+
+/// No tenant gets a domain above or below another's.
+fn check_domains(all: &Everything, wanted: &Wanted, prune: bool) -> Result<(), Status> {
+    let kept = all
+        .domains
+        .iter()
+        .map(|stored| &stored.value)
+        .filter(|kept| !prune && !wanted.domains.contains_key(&ConfigKey::Domain(kept.domain.clone())));
+    let after: Vec<&SendingDomain> = wanted.domains.values().chain(kept).collect();
+    let is_new = |domain: &&SendingDomain| {
+        !all.domains.iter().any(|known| known.value.domain == domain.domain && known.value.tenant == domain.tenant)
+    };
+    let refusal =
+        wanted.domains.values().filter(is_new).find_map(|domain| domains::taken(domain, after.iter().copied()));
+    refusal.map_or(Ok(()), |refusal| Err(Status::failed_precondition(refusal)))
 }
 
 #[derive(Default)]

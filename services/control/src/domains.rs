@@ -61,6 +61,10 @@ async fn create(api: &Api, request: api::CreateDomainRequest) -> Result<api::Cre
     let domain = SendingDomain { domain: name, tenant, dkim };
     let turn = api.store.turn().await;
     tenants::find(api, domain.tenant.clone()).await?;
+    let all = api.store.everything().await?.domains;
+    if let Some(refusal) = taken(&domain, all.iter().map(|stored| &stored.value)) {
+        return Err(Status::already_exists(refusal));
+    }
     let revision = api.store.create(&key, &wire::SendingDomain::from(&domain)).await?;
     // Another control process may have deleted the tenant meanwhile; it looks again too.
     if let Err(gone) = tenants::find(api, domain.tenant.clone()).await {
@@ -79,6 +83,21 @@ pub(crate) fn sending_domain(field: &str, text: &str) -> Result<Domain, Status> 
         return Err(Status::invalid_argument(format!("{field}: {text} is no domain that mail can be sent as")));
     }
     Ok(domain)
+}
+
+/// What stands against a domain, in words: who owns a domain sends as its subdomains too, and the nearest owner counts.
+pub(crate) fn taken<'a>(new: &SendingDomain, all: impl Iterator<Item = &'a SendingDomain>) -> Option<String> {
+    let below = |lower: &Domain, upper: &Domain| {
+        lower.as_str().strip_suffix(upper.as_str()).is_some_and(|rest| rest.ends_with('.'))
+    };
+    let others = all.filter(|other| other.tenant != new.tenant);
+    let other =
+        others.into_iter().find(|other| below(&new.domain, &other.domain) || below(&other.domain, &new.domain))?;
+    let SendingDomain { domain, tenant, .. } = other;
+    Some(format!(
+        "domain {domain} belongs to tenant {tenant}, and a domain goes with its subdomains: {} cannot be of tenant {}",
+        new.domain, new.tenant
+    ))
 }
 
 async fn make_key(api: &Api, domain: &Domain, selector: &str) -> Result<DkimKey, Status> {

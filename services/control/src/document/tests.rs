@@ -127,6 +127,20 @@ fn what_belongs_to_nobody_is_refused_by_name() {
 }
 
 #[test]
+fn a_domain_below_that_of_another_tenant_is_refused_unless_it_is_there_already() {
+    let mut all = everything();
+    let mut below = document(&all, String::new());
+    let (own, tenant) = (below.domains[0].domain.clone(), "globex");
+    let sub = domain(&format!("sub.{own}"), tenant);
+    below.domains.push(document_domain(&sub));
+    let wanted = Wanted::parse(below).unwrap();
+    let refusal = plan(&all, &wanted, false).unwrap_err();
+    assert!(refusal.message().contains("belongs to tenant"), "{}", refusal.message());
+    all.domains.push(stored(sub));
+    assert!(plan(&all, &wanted, false).is_ok());
+}
+
+#[test]
 fn an_object_that_stands_twice_is_refused() {
     let mut doubled = document(&everything(), String::new());
     doubled.tenants.push(doubled.tenants[0].clone());

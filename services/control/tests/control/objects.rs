@@ -186,6 +186,24 @@ async fn a_domain_without_dkim_has_no_key() {
 }
 
 #[tokio::test]
+async fn a_domain_goes_with_its_subdomains() {
+    let cluster = Cluster::start().await;
+    cluster.tenant("acme").await;
+    cluster.tenant("demo").await;
+    let make = |name: &str, tenant: &str| {
+        let request = api::CreateDomainRequest { no_dkim: true, ..domain(name, tenant) };
+        let mut domains = cluster.domains();
+        async move { domains.create_domain(request).await }
+    };
+    make("acme.example", "acme").await.unwrap();
+    make("sub.acme.example", "acme").await.unwrap();
+    make("otheracme.example", "demo").await.unwrap();
+    check(make("news.acme.example", "demo").await, Code::AlreadyExists, "acme.example belongs to tenant acme");
+    make("mail.demo.example", "demo").await.unwrap();
+    check(make("demo.example", "acme").await, Code::AlreadyExists, "mail.demo.example belongs to tenant demo");
+}
+
+#[tokio::test]
 async fn a_bad_selector_is_refused() {
     let cluster = Cluster::start().await;
     cluster.tenant("acme").await;
