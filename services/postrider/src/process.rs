@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::receiver::ReceiverConfig;
 
+/// What variables of the environment that set keys begin with.
+const PREFIX: &str = "POSTRIDER";
+
 /// A configuration file. One file may serve all processes of a cluster: each reads the tables that concern it.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -90,7 +93,17 @@ impl ProcessConfig {
     /// # Errors
     /// Names the file, the line or key, and the nearest known key.
     pub fn load(file: &Path) -> anyhow::Result<Self> {
-        Ok(postrider_runtime::load_config(file, "POSTRIDER")?)
+        Ok(postrider_runtime::load_config(file, PREFIX)?)
+    }
+
+    /// What the environment says, without a file.
+    ///
+    /// # Errors
+    /// Names the variable, and the nearest known key.
+    pub fn of_the_environment() -> anyhow::Result<Self> {
+        let said =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Ok(postrider_runtime::parse_config("", "the environment", PREFIX, said)?)
     }
 
     /// The cluster key.

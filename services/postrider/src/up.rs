@@ -43,7 +43,7 @@ const MEMBER: &str = "up";
 pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     let mut config = match &args.config {
         Some(file) => ProcessConfig::load(file)?,
-        None => ProcessConfig::default(),
+        None => ProcessConfig::of_the_environment()?,
     };
     if config.log.filter.is_none() {
         // The banner says what matters; the rest is for whoever asks.

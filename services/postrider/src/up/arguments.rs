@@ -29,7 +29,7 @@ pub struct UpArgs {
     pub durability: Option<Durability>,
 
     /// How many nats-servers to start, 1 or 3 [default: 1 for process and, on ext4 and btrfs, for disk; else 3].
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=3))]
+    #[arg(long, value_name = "COUNT", value_parser = one_or_three)]
     pub nats: Option<u8>,
 
     /// Ports: relay N+25, submission N+587, submission with implicit TLS N+465, control N+90, metrics and health N+91,
@@ -76,6 +76,14 @@ impl UpArgs {
             );
         };
         Ok((class, keeping))
+    }
+}
+
+fn one_or_three(text: &str) -> Result<u8, &'static str> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("it is 1 or 3"),
     }
 }
 
@@ -180,13 +188,14 @@ mod tests {
 
     #[test]
     fn the_number_of_servers_goes_with_the_class() {
-        #[derive(clap::Parser)]
+        #[derive(Debug, clap::Parser)]
         struct Line {
             #[command(flatten)]
             up: UpArgs,
         }
+        let line = |flags: &[&str]| <Line as clap::Parser>::try_parse_from(["up"].iter().chain(flags));
         let asked_in = |folder: &str, flags: &[&str]| {
-            let line = <Line as clap::Parser>::try_parse_from(["up"].iter().chain(flags)).unwrap();
+            let line = line(flags).unwrap();
             let asked = line.up.durability(Path::new(folder));
             asked.map(|(class, how)| (class.as_str(), how.servers, how.sync)).map_err(|error| error.to_string())
         };
@@ -199,7 +208,8 @@ mod tests {
         assert_eq!(asked(&["--durability", "disk", "--nats", "1"]).unwrap(), ("disk", 1, Sync::Always));
         assert!(asked(&["--durability", "process", "--nats", "3"]).unwrap_err().contains("--durability quorum"));
         assert!(asked(&["--durability", "quorum", "--nats", "1"]).unwrap_err().contains("process or disk"));
-        assert!(asked(&["--nats", "2"]).is_err());
+        let refusal = line(&["--nats", "2"]).unwrap_err().to_string();
+        assert!(refusal.contains("'--nats <COUNT>': it is 1 or 3"), "{refusal}");
         if postrider_nats::suits(Path::new("/")).is_ok() {
             assert_eq!(asked_in("/", &["--durability", "disk"]).unwrap(), ("disk", 1, Sync::Together));
             assert_eq!(asked_in("/", &["--durability", "disk", "--nats", "3"]).unwrap(), ("disk", 3, Sync::Always));

@@ -19,8 +19,8 @@ pub async fn find() -> anyhow::Result<PathBuf> {
                 std::env::split_paths(&path).map(|dir| dir.join("nats-server")).find(|file| file.is_file())
             })
             .context(
-                "nats-server is missing: install 2.15.1 or newer on PATH, set NATS_SERVER to its path, or start with \
-                 deploy/local/up, which fetches it",
+                "nats-server is missing: install 2.15.1 or newer on PATH, or set NATS_SERVER to its path \
+                 (NATS_SERVER=$(deploy/local/nats-server) fetches it)",
             )?,
     };
     let output = Command::new(&program).arg("--version").output().await.with_context(|| {
