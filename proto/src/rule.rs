@@ -98,6 +98,7 @@ impl From<&Operation> for wire::Operation {
             reason: operation.reason.clone(),
             counts: operation.counts.iter().map(count).collect(),
             outcome: operation.outcome.clone(),
+            which: operation.which.clone(),
         }
     }
 }
@@ -116,6 +117,7 @@ impl TryFrom<wire::Operation> for Operation {
             reason: operation.reason,
             counts: operation.counts.into_iter().map(|count| (count.place, count.count)).collect(),
             outcome: operation.outcome,
+            which: operation.which,
         })
     }
 }
@@ -189,6 +191,7 @@ mod tests {
             who: "admin".to_owned(),
             command: "queue delete".to_owned(),
             filter: Some(rule().filter),
+            which: "dead letters 2, 7".to_owned(),
             rule: Some(rule().id),
             dry_run: true,
             reason: String::new(),

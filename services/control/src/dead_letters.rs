@@ -73,6 +73,19 @@ impl Wanted {
         self.filter.is_empty() && self.reason.is_empty()
     }
 
+    /// For the audit trail: what a filter of mail that waits cannot say.
+    fn which(&self, numbers: &[u64]) -> String {
+        let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
+        let mut said = Vec::new();
+        if !numbers.is_empty() {
+            said.push(format!("dead letters {}", numbers.join(", ")));
+        }
+        if !self.reason.is_empty() {
+            said.push(format!("--reason {}", self.reason));
+        }
+        said.join(" ")
+    }
+
     fn matches(&self, letter: &DeadLetter) -> bool {
         let timely = self.filter.arrived_before.is_none_or(|before| letter.buried < before);
         let filter = RuleFilter { arrived_before: None, ..self.filter.clone() };
@@ -172,10 +185,8 @@ async fn change(
         ));
     }
     let name = if change == Change::Requeue { "dead-letter requeue" } else { "dead-letter delete" };
-    let mut command = Command::new(name, &who, request.dry_run).with(&wanted.filter);
-    if !wanted.reason.is_empty() {
-        command = command.because(&format!("reason {}", wanted.reason));
-    }
+    let which = wanted.which(&request.numbers);
+    let command = Command::new(name, &who, request.dry_run).with(&wanted.filter).about(which).because(&request.comment);
     let (letters, absent) = select(api, &wanted, &request.numbers).await?;
     let counts = api::ChangeDeadLettersResponse {
         changed: count(letters.iter().filter(|letter| change == Change::Delete || letter.packet.is_some())),

@@ -29,6 +29,7 @@ mod summary;
 
 mod life;
 mod messages;
+mod standing;
 
 mod events;
 mod flat;

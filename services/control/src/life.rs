@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use postrider_model::{Hop, MessageId, Move, Outcome, PartNumber, Record, Timestamp, WaitReason};
+use postrider_model::{Hop, MessageId, Move, Outcome, PartNumber, Record, Rule, Timestamp, WaitReason};
 use postrider_proto::control::v1 as api;
 
+use crate::standing::{Outline, Standing};
 use crate::wire::{reply, time};
 
 /// What is known about a message.
@@ -16,6 +17,8 @@ pub(crate) struct Known<'a> {
     pub(crate) held: &'a [(String, api::WaitingPart)],
     /// Living delivery members that did not answer.
     pub(crate) silent: &'a [String],
+    /// What operators have ordered, in the order in which it was.
+    pub(crate) orders: &'a [Rule],
     pub(crate) now: Timestamp,
 }
 
@@ -143,18 +146,45 @@ impl<'a> Part<'a> {
         let waiting = if self.ended() {
             None
         } else {
-            match self.held(number, known) {
-                Some((member, held)) => Some(held_waiting(member, held)),
-                None => Some(self.waiting(known.now)),
-            }
+            let standing = self.standing(known);
+            let waiting = match self.held(number, known) {
+                Some((member, held)) => held_waiting(member, held),
+                None => self.waiting(known.now),
+            };
+            let waiting = api::Waiting { ordered: standing.ordered(), ..waiting };
+            Some(if waiting.reason == WaitReason::Held.as_str() {
+                let until = standing.held_until().map(time);
+                api::Waiting { until, lifted_by: standing.lifted_by(known.message), ..waiting }
+            } else {
+                waiting
+            })
         };
-        let site = match &self.last.next {
-            Some(Move::Site { site, .. }) => site.to_string(),
+        let recipients = self.recipients.values().cloned().collect();
+        api::PartLife { part: number, site: self.site().to_owned(), recipients, waiting }
+    }
+
+    fn site(&self) -> &str {
+        match &self.last.next {
+            Some(Move::Site { site, .. }) => site.as_str(),
             Some(Move::Finished | Move::Dead { .. } | Move::Tier { .. } | Move::Hold { .. }) | None => {
-                self.last.site.to_string()
+                self.last.site.as_str()
             }
+        }
+    }
+
+    fn standing<'k>(&self, known: &Known<'k>) -> Standing<'k> {
+        let open = || self.recipients.values().filter(|recipient| !recipient.r#final);
+        let outline = Outline {
+            record: self.last,
+            site: self.site(),
+            domains: open().filter_map(|open| open.recipient.rsplit_once('@')).map(|(_, domain)| domain).collect(),
+            tried: open().any(|open| open.reply.is_some()),
         };
-        api::PartLife { part: number, site, recipients: self.recipients.values().cloned().collect(), waiting }
+        let by = match &self.last.next {
+            Some(Move::Hold { rule }) => Some(rule),
+            Some(_) | None => None,
+        };
+        Standing::of(known.orders, |rule| by == Some(&rule.id) || outline.fits(&rule.filter), known.now)
     }
 
     /// Why it waits, as far as the last record tells.
@@ -165,22 +195,10 @@ impl<'a> Part<'a> {
                 until: Some(time(*until)),
                 lifted_by: reason.lifted_by().to_owned(),
                 tier: tier.to_string(),
-                member: String::new(),
+                ..api::Waiting::default()
             },
-            Some(Move::Hold { rule }) => api::Waiting {
-                reason: WaitReason::Held.to_string(),
-                until: None,
-                lifted_by: format!("an operator: `postrider hold remove {rule}`"),
-                tier: String::new(),
-                member: String::new(),
-            },
-            Some(_) | None => api::Waiting {
-                reason: WaitReason::Queued.to_string(),
-                until: None,
-                lifted_by: WaitReason::Queued.lifted_by().to_owned(),
-                tier: String::new(),
-                member: String::new(),
-            },
+            Some(Move::Hold { .. }) => plainly(WaitReason::Held),
+            Some(_) | None => plainly(WaitReason::Queued),
         }
     }
 
@@ -211,13 +229,17 @@ fn recipients(record: &Record) -> impl Iterator<Item = (u32, api::RecipientLife)
     })
 }
 
+fn plainly(reason: WaitReason) -> api::Waiting {
+    api::Waiting { reason: reason.to_string(), lifted_by: reason.lifted_by().to_owned(), ..api::Waiting::default() }
+}
+
 fn held_waiting(member: &str, held: &api::WaitingPart) -> api::Waiting {
     api::Waiting {
         reason: held.reason.clone(),
         until: (held.until_ms > 0).then(|| time(Timestamp::from_millis(held.until_ms))),
         lifted_by: held.lifted_by.clone(),
-        tier: String::new(),
         member: member.to_owned(),
+        ..api::Waiting::default()
     }
 }
 

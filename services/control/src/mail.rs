@@ -2,7 +2,7 @@
 //! does not narrow it.
 
 use postrider_dispatch::rules::{matches, waits};
-use postrider_model::{RuleFilter, WaitReason};
+use postrider_model::{RuleAction, RuleFilter, WaitReason};
 use postrider_nats::{Found, Place};
 use postrider_proto::control::v1 as api;
 use postrider_proto::control::v1::delivery_query::Ask;
@@ -73,10 +73,51 @@ fn told(place: Place, found: &Found) -> api::Mail {
     }
 }
 
-/// How many parts match, by place. Mail in INTAKE is not looked at: it is in READY within moments.
-pub(crate) async fn count(api: &Api, filter: &RuleFilter) -> Result<Vec<api::CountAt>, Status> {
+/// What an order would concern.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    /// How many parts, by place.
+    pub(crate) counts: Vec<api::CountAt>,
+    /// Parts on hold that match, where the order does nothing about them.
+    pub(crate) held: u64,
+}
+
+impl Tally {
+    /// Whether nothing matches.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held == 0 && self.counts.iter().all(|at| at.count == 0)
+    }
+
+    /// For the audit trail.
+    pub(crate) fn told(&self) -> Vec<(&str, u64)> {
+        self.counts.iter().map(|at| (at.place.as_str(), at.count)).collect()
+    }
+}
+
+/// How many parts an order would concern. Mail in INTAKE is not looked at: it is in READY within moments.
+pub(crate) async fn tally(api: &Api, action: RuleAction, filter: &RuleFilter) -> Result<Tally, Status> {
+    match action {
+        // It is about HOLD alone.
+        RuleAction::Release => Ok(Tally { counts: count_held(api, filter).await?, held: 0 }),
+        // What is on hold stays there.
+        RuleAction::Flush => {
+            let places = Place::OF_PACKETS.into_iter().filter(|place| *place != Place::Hold);
+            let counts = count(api, places, filter).await?;
+            Ok(Tally { counts, held: count_at(api, Place::Hold, filter).await? })
+        }
+        RuleAction::Suspend | RuleAction::Delete | RuleAction::Bounce => {
+            Ok(Tally { counts: count(api, Place::OF_PACKETS, filter).await?, held: 0 })
+        }
+    }
+}
+
+async fn count(
+    api: &Api,
+    places: impl IntoIterator<Item = Place>,
+    filter: &RuleFilter,
+) -> Result<Vec<api::CountAt>, Status> {
     let mut counts = Vec::new();
-    for place in Place::OF_PACKETS {
+    for place in places {
         let count = if place == Place::Ready && known_to_owners_only(filter) {
             let asked = ask(api, Ask::Count(filter.into())).await?;
             asked.answers.iter().map(|answer| answer.matching).sum()
@@ -89,7 +130,7 @@ pub(crate) async fn count(api: &Api, filter: &RuleFilter) -> Result<Vec<api::Cou
 }
 
 /// How many parts match in HOLD.
-pub(crate) async fn count_held(api: &Api, filter: &RuleFilter) -> Result<Vec<api::CountAt>, Status> {
+async fn count_held(api: &Api, filter: &RuleFilter) -> Result<Vec<api::CountAt>, Status> {
     // Why it waited when it was suspended is past.
     let filter = RuleFilter { waits_for: None, ..filter.clone() };
     let count = count_at(api, Place::Hold, &filter).await?;

@@ -108,11 +108,22 @@ async fn tell(api: &Api, message: MessageId, records: &[Record], now: Timestamp)
         .into_iter()
         .flat_map(|answer| answer.parts.into_iter().map(move |part| (answer.member.clone(), part)))
         .collect();
-    let known = Known { message, records, held: &held, silent: &asked.silent, now };
+    let orders = crate::orders::given(api).await?;
+    let known = Known { message, records, held: &held, silent: &asked.silent, orders: &orders, now };
     match life(&known) {
         Some(told) => Ok(told),
         None => Err(not_recorded(api, message, &asked.silent, now)),
     }
+}
+
+/// Refuses a message of which nothing is known, as [`MessageService::get_messages`] does.
+pub(crate) async fn check_known(api: &Api, message: MessageId) -> Result<(), Status> {
+    let now = clock::now();
+    let mut scan = api.spool.scan_events(message.timestamp().before(SKEW), now.after(SKEW), &[message]);
+    if scan.next().await.map_err(|error| broken(&error))?.is_some() {
+        return Ok(());
+    }
+    tell(api, message, &[], now).await.map(drop)
 }
 
 fn not_recorded(api: &Api, message: MessageId, silent: &[String], now: Timestamp) -> Status {

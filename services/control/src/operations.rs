@@ -1,5 +1,7 @@
 //! The audit trail: what operators did is recorded before it is carried out.
 
+use std::collections::HashMap;
+
 use postrider_model::{Operation, RuleFilter, RuleId};
 use postrider_nats::OperationsError;
 use postrider_proto::control::v1 as api;
@@ -15,6 +17,9 @@ use crate::wire::{moment, time};
 /// Entries listed if nobody says how many, and the most.
 const LISTED: usize = 100;
 const MOST_LISTED: usize = 10_000;
+
+/// What delivery calls the look through the tiers that an order asked for.
+const SCAN: &str = "scan";
 
 /// The most entries that are read for it.
 const MOST_READ: usize = 1_000_000;
@@ -37,16 +42,37 @@ async fn list(api: &Api, request: &api::ListOperationsRequest) -> Result<api::Li
     let found = api.spool.operations(since, until, MOST_READ).await;
     let found = found.map_err(|error| Status::unavailable(format!("{error}; try again")))?;
     let truncated = found.len() > limit;
-    Ok(api::ListOperationsResponse { operations: found.into_iter().rev().take(limit).map(entry).collect(), truncated })
+    let given = commands(&found);
+    let told = found.into_iter().rev().take(limit).map(|operation| entry(operation, &given));
+    Ok(api::ListOperationsResponse { operations: told.collect(), truncated })
 }
 
-fn entry(operation: Operation) -> api::OperationEntry {
+/// By which commands orders were given.
+fn commands(found: &[Operation]) -> HashMap<RuleId, String> {
+    let by_order = |operation: &Operation| Some((operation.rule.clone()?, operation.command.clone()));
+    // The first entry about an order is the command that gave it.
+    found.iter().rev().filter(|operation| operation.command != SCAN).filter_map(by_order).collect()
+}
+
+/// Which mail it was about: by filter, by number, or both.
+fn which(operation: &Operation) -> String {
+    let filter = operation.filter.as_ref().filter(|filter| operation.which.is_empty() || !filter.is_empty());
+    let said = [operation.which.clone(), filter.map(ToString::to_string).unwrap_or_default()];
+    said.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn entry(operation: Operation, given: &HashMap<RuleId, String>) -> api::OperationEntry {
+    let filter = which(&operation);
+    let command = match operation.rule.as_ref().and_then(|rule| given.get(rule)) {
+        Some(command) if operation.command == SCAN => format!("{SCAN} for {command}"),
+        Some(_) | None => operation.command,
+    };
     let counts = operation.counts.into_iter().map(|(place, count)| api::CountAt { place, count });
     api::OperationEntry {
         time: Some(time(operation.at)),
         who: operation.who,
-        command: operation.command,
-        filter: operation.filter.map(|filter| filter.to_string()).unwrap_or_default(),
+        command,
+        filter,
         order: operation.rule.map(|rule| rule.to_string()).unwrap_or_default(),
         dry_run: operation.dry_run,
         comment: operation.reason,
@@ -69,6 +95,7 @@ impl Command {
                 who: who.0.clone(),
                 command: command.to_owned(),
                 filter: None,
+                which: String::new(),
                 rule: None,
                 dry_run,
                 reason: String::new(),
@@ -81,6 +108,12 @@ impl Command {
     /// About this mail.
     pub(crate) fn with(mut self, filter: &RuleFilter) -> Self {
         self.operation.filter = Some(filter.clone());
+        self
+    }
+
+    /// About this, in words that no filter has.
+    pub(crate) fn about(mut self, which: String) -> Self {
+        self.operation.which = which;
         self
     }
 

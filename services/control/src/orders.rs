@@ -1,4 +1,7 @@
-//! Orders over gRPC: an operator's command becomes a rule of the configuration, which delivery obeys. Recorded before it is given.
+//! Orders over gRPC: an operator's command becomes a rule of the configuration, which delivery obeys. Counted if
+//! that is quick, and recorded before it is given.
+
+use std::time::Duration;
 
 use postrider_model::{Rule, RuleAction, RuleFilter, RuleId, Timestamp};
 use postrider_nats::ConfigKey;
@@ -10,10 +13,14 @@ use tonic::{Request, Response, Status};
 
 use crate::api::Api;
 use crate::filter::{Who, parse};
-use crate::mail;
+use crate::mail::{self, Tally};
 use crate::operations::Command;
 use crate::store::Stored;
 use crate::wire::{moment, required, time};
+use crate::{messages, tenants};
+
+/// How long an order waits until what it concerns is counted.
+const COUNTING: Duration = Duration::from_secs(2);
 
 #[tonic::async_trait]
 impl OrderService for Api {
@@ -67,11 +74,14 @@ async fn order(api: &Api, who: &Who, request: api::OrderRequest) -> Result<api::
     let command = Command::new(name, who, request.dry_run).with(&filter).because(&request.comment);
     let scan = request.scan || action == RuleAction::Flush;
     let effect = effect(action, scan).to_owned();
+    let tally = look(api, action, &filter, request.dry_run).await?;
+    if tally.as_ref().is_some_and(Tally::is_empty) {
+        check_names(api, &filter).await?;
+    }
+    let told = tally.as_ref().map(Tally::told).unwrap_or_default();
     if request.dry_run {
-        let counts = mail::count(api, &filter).await?;
-        let told: Vec<(&str, u64)> = counts.iter().map(|at| (at.place.as_str(), at.count)).collect();
         command.record(api, &told, "counted").await?;
-        return Ok(api::OrderResponse { counts, effect, ..api::OrderResponse::default() });
+        return Ok(answer(tally, effect));
     }
     let rule = Rule {
         id: id.clone(),
@@ -86,7 +96,7 @@ async fn order(api: &Api, who: &Who, request: api::OrderRequest) -> Result<api::
     };
     let command = command.by(&id);
     let _turn = api.store.turn().await;
-    command.record(api, &[], "ordered").await?;
+    command.record(api, &told, "ordered").await?;
     let made = api.store.create(&ConfigKey::Rule(id.clone()), &wire::Rule::from(&rule)).await;
     let revision = match made {
         Ok(revision) => revision,
@@ -96,7 +106,40 @@ async fn order(api: &Api, who: &Who, request: api::OrderRequest) -> Result<api::
         }
     };
     let applied = api.store.applied(revision).await;
-    Ok(api::OrderResponse { id: id.to_string(), counts: Vec::new(), effect, lagging_members: applied.lagging_members })
+    let lagging_members = applied.lagging_members;
+    Ok(api::OrderResponse { id: id.to_string(), lagging_members, ..answer(tally, effect) })
+}
+
+/// What an order concerns. A dry run waits for it; what is meant is not kept waiting, and given without a count if need be.
+async fn look(api: &Api, action: RuleAction, filter: &RuleFilter, dry_run: bool) -> Result<Option<Tally>, Status> {
+    if dry_run {
+        return mail::tally(api, action, filter).await.map(Some);
+    }
+    match tokio::time::timeout(COUNTING, mail::tally(api, action, filter)).await {
+        Ok(Ok(tally)) => Ok(Some(tally)),
+        Ok(Err(status)) => {
+            tracing::debug!(%status, "an order is given without a count");
+            Ok(None)
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Refuses names that nobody knows: what matches nothing was probably misspelt.
+async fn check_names(api: &Api, filter: &RuleFilter) -> Result<(), Status> {
+    if let Some(tenant) = &filter.tenant {
+        tenants::find(api, tenant.clone()).await?;
+    }
+    if let Some(message) = filter.message {
+        messages::check_known(api, message).await?;
+    }
+    Ok(())
+}
+
+fn answer(tally: Option<Tally>, effect: String) -> api::OrderResponse {
+    let counted = tally.is_some();
+    let Tally { counts, held } = tally.unwrap_or_default();
+    api::OrderResponse { counts, effect, counted, held, ..api::OrderResponse::default() }
 }
 
 /// What ends or hurries mail concerns nothing that comes later.
@@ -112,22 +155,53 @@ fn bounded(action: RuleAction, filter: RuleFilter, now: Timestamp) -> RuleFilter
 /// Where and how an order takes effect.
 fn effect(action: RuleAction, scan: bool) -> &'static str {
     match (action, scan) {
-        (RuleAction::Release, _) => "what HOLD has of it goes on within seconds",
-        (RuleAction::Flush, _) => "READY at once; the tiers are scanned now, and what matches has its turn",
-        (_, true) => "READY at once; the tiers are scanned now",
-        (_, false) => "READY at once; what waits in tiers at its next turn (at once with --scan)",
+        (RuleAction::Release, _) => "what is on hold of it goes on within seconds",
+        (RuleAction::Flush, _) => "what waits in tiers has its turn at once: they are scanned now",
+        (RuleAction::Suspend, true) => "what is ready, and what comes, is suspended at once; the tiers are scanned now",
+        (RuleAction::Suspend, false) => {
+            "what is ready, and what comes, is suspended at once; what waits in tiers at its next turn (at once with \
+             --scan)"
+        }
+        (RuleAction::Delete | RuleAction::Bounce, true) => {
+            "what is ready and what is on hold ends at once; the tiers are scanned now"
+        }
+        (RuleAction::Delete | RuleAction::Bounce, false) => {
+            "what is ready and what is on hold ends at once; what waits in tiers at its next turn (at once with --scan)"
+        }
+    }
+}
+
+/// What follows when an order is removed.
+fn removal(action: RuleAction) -> &'static str {
+    match action {
+        RuleAction::Suspend => "what it kept on hold goes on within seconds, unless another hold keeps it",
+        RuleAction::Release => "withdrawn: holds from before it count again for mail at its next turn",
+        RuleAction::Delete | RuleAction::Bounce => "withdrawn: what has not met it yet stays in the queue",
+        RuleAction::Flush => "withdrawn: what has not had its turn by it waits for its own",
     }
 }
 
 async fn list(api: &Api, request: &api::ListOrdersRequest) -> Result<api::ListOrdersResponse, Status> {
     let action: Option<RuleAction> = crate::wire::optional("action", &request.action)?;
-    let mut rules: Vec<Rule> = api.store.everything().await?.rules.into_iter().map(|stored| stored.value).collect();
+    let mut rules = given(api).await?;
     rules.retain(|rule| action.is_none_or(|action| rule.action == action));
-    rules.sort_by_key(|rule| rule.made_at);
-    Ok(api::ListOrdersResponse { orders: rules.into_iter().map(standing).collect() })
+    let now = clock::now();
+    Ok(api::ListOrdersResponse { orders: rules.into_iter().map(|rule| standing(rule, now)).collect() })
 }
 
-fn standing(rule: Rule) -> api::StandingOrder {
+/// All orders that are kept, in the order in which they were given.
+pub(crate) async fn given(api: &Api) -> Result<Vec<Rule>, Status> {
+    let mut rules: Vec<Rule> = api.store.everything().await?.rules.into_iter().map(|stored| stored.value).collect();
+    rules.sort_by_key(|rule| rule.made_at);
+    Ok(rules)
+}
+
+fn standing(rule: Rule, now: Timestamp) -> api::StandingOrder {
+    let state = match (rule.in_force(now), rule.scan && rule.scanned_at.is_none()) {
+        (false, _) => "ended",
+        (true, true) => "scanning",
+        (true, false) => "in force",
+    };
     api::StandingOrder {
         id: rule.id.to_string(),
         action: rule.action.to_string(),
@@ -138,6 +212,7 @@ fn standing(rule: Rule) -> api::StandingOrder {
         made_by: rule.made_by,
         made_time: Some(time(rule.made_at)),
         comment: rule.reason,
+        state: state.to_owned(),
     }
 }
 
@@ -148,14 +223,16 @@ async fn remove(api: &Api, who: &Who, request: api::RemoveOrderRequest) -> Resul
     let Stored { value: rule, revision } = api.store.get::<wire::Rule, Rule>(&key).await?;
     let name = if request.command.is_empty() { "hold remove" } else { request.command.as_str() };
     let command = Command::new(name, who, request.dry_run).with(&rule.filter).by(&id);
-    let effect = "what it kept in HOLD goes on within seconds".to_owned();
+    let effect = removal(rule.action).to_owned();
+    // Of a hold, what it may set free.
+    let about = if rule.action == RuleAction::Suspend { RuleAction::Release } else { rule.action };
+    let tally = look(api, about, &rule.filter, request.dry_run).await?;
+    let told = tally.as_ref().map(Tally::told).unwrap_or_default();
     if request.dry_run {
-        let counts = mail::count_held(api, &rule.filter).await?;
-        let told: Vec<(&str, u64)> = counts.iter().map(|at| (at.place.as_str(), at.count)).collect();
         command.record(api, &told, "counted").await?;
-        return Ok(api::OrderResponse { counts, effect, ..api::OrderResponse::default() });
+        return Ok(answer(tally, effect));
     }
-    command.record(api, &[], "ordered").await?;
+    command.record(api, &told, "ordered").await?;
     let revision = match api.store.delete(&key, revision).await {
         Ok(revision) => revision,
         Err(status) => {
@@ -164,7 +241,8 @@ async fn remove(api: &Api, who: &Who, request: api::RemoveOrderRequest) -> Resul
         }
     };
     let applied = api.store.applied(revision).await;
-    Ok(api::OrderResponse { id: id.to_string(), counts: Vec::new(), effect, lagging_members: applied.lagging_members })
+    let lagging_members = applied.lagging_members;
+    Ok(api::OrderResponse { id: id.to_string(), lagging_members, ..answer(tally, effect) })
 }
 
 #[cfg(test)]

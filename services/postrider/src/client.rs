@@ -56,13 +56,13 @@ pub enum ClientCommand {
     /// All configuration as one document
     #[command(after_help = EXIT_CODES)]
     Config(Noun<config::ConfigVerb>),
-    /// What is in the queue, and why; retried, deleted or returned by a filter
+    /// What is in the queue, and why; retried, deleted or bounced by a filter
     #[command(after_help = EXIT_CODES)]
     Queue(Noun<QueueVerb>),
-    /// Messages: the life of one, those to an address; one suspended, released, retried or deleted
+    /// Messages: the life of one, those to an address; one put on hold, released, retried, deleted or bounced
     #[command(after_help = EXIT_CODES)]
     Message(Noun<message::MessageVerb>),
-    /// Suspensions: mail that waits until an operator says otherwise
+    /// Holds: mail that waits until an operator says otherwise; and orders that are still in force
     #[command(after_help = EXIT_CODES)]
     Hold(Noun<hold::HoldVerb>),
     /// The audit trail: what operators did

@@ -1,13 +1,37 @@
 //! Lives as records tell them.
 
-use postrider_model::Outcome;
+use postrider_model::{Outcome, RuleAction, RuleFilter};
 
 use super::*;
 use crate::flat::tests::{record, to_tier};
 
 fn tell(records: &[Record], held: &[(String, api::WaitingPart)], silent: &[String], now: u64) -> api::MessageLife {
+    tell_with(&[], records, held, silent, now)
+}
+
+fn tell_with(
+    orders: &[Rule],
+    records: &[Record],
+    held: &[(String, api::WaitingPart)],
+    silent: &[String],
+    now: u64,
+) -> api::MessageLife {
     let message = MessageId::new(Timestamp::from_millis(100_000), [7; 10]);
-    life(&Known { message, records, held, silent, now: Timestamp::from_millis(now * 1000) }).unwrap()
+    life(&Known { message, records, held, silent, orders, now: Timestamp::from_millis(now * 1000) }).unwrap()
+}
+
+fn order(id: &str, action: RuleAction, to_domain: &str, until: Option<u64>) -> Rule {
+    Rule {
+        id: id.parse().unwrap(),
+        action,
+        filter: RuleFilter { to_domain: Some(to_domain.parse().unwrap()), ..RuleFilter::default() },
+        until: until.map(|seconds| Timestamp::from_millis(seconds * 1000)),
+        scan: false,
+        scanned_at: None,
+        made_by: String::new(),
+        made_at: Timestamp::default(),
+        reason: String::new(),
+    }
 }
 
 fn held(hop: u32, reason: &str) -> (String, api::WaitingPart) {
@@ -50,11 +74,26 @@ fn what_waits_in_a_tier_says_why_and_until_when() {
 fn what_is_suspended_says_which_rule_to_remove() {
     let hold = Move::Hold { rule: "hold-1".parse().unwrap() };
     let suspended = record(102, 0, &[("a@example.net", Outcome::Suspended)], Some(hold));
-    let life = tell(&[accepted(), suspended], &[], &[], 110);
+    // Whatever records know of its filter: it is the order that the record names.
+    let orders = [order("hold-1", RuleAction::Suspend, "elsewhere.example", Some(500))];
+    let life = tell_with(&orders, &[accepted(), suspended.clone()], &[], &[], 110);
     let waiting = life.parts[0].waiting.as_ref().unwrap();
-    assert_eq!((waiting.reason.as_str(), waiting.until), ("held", None));
-    assert!(waiting.lifted_by.ends_with("`postrider hold remove hold-1`"), "{waiting:?}");
+    assert_eq!((waiting.reason.as_str(), waiting.until), ("held", Some(time(Timestamp::from_millis(500_000)))));
+    assert!(waiting.lifted_by.contains("`postrider hold remove hold-1`"), "{waiting:?}");
     assert_eq!(life.happenings[1].next, "hold (hold-1)");
+    let life = tell(&[accepted(), suspended], &[], &[], 110);
+    assert!(life.parts[0].waiting.as_ref().unwrap().lifted_by.starts_with("nothing keeps it"));
+}
+
+#[test]
+fn what_is_to_be_deleted_at_its_turn_says_by_which_order() {
+    let told = |to_domain| {
+        let orders = [order("delete-1", RuleAction::Delete, to_domain, None)];
+        let life = tell_with(&orders, &[accepted(), mixed()], &[], &[], 110);
+        life.parts[0].waiting.clone().unwrap().ordered
+    };
+    assert!(told("example.net").starts_with("to be deleted at its next turn, by order delete-1"));
+    assert_eq!(told("elsewhere.example"), "");
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Kind {
             Self::Credential => "credential",
             Self::Domain => "domain",
             Self::Route => "route",
-            Self::Rule => "rule",
+            Self::Rule => "order",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Operators: dead letters, orders about mail, and the audit trail.
 
-use postrider_model::{Outcome, Tier};
+use postrider_model::{MessageId, Outcome, Tier};
 use postrider_proto::control::v1 as api;
 use tonic::Code;
 
@@ -92,6 +92,8 @@ async fn dead_letters_are_deleted_by_number_and_all_of_them_only_if_that_is_mean
     let did = cluster.dead_letters().delete_dead_letters(request).await.unwrap().into_inner();
     assert_eq!((did.changed, did.absent), (1, vec![7]));
     assert_eq!(letters(&cluster, None).await.len(), 1);
+    let entries = trail(&cluster).await;
+    assert_eq!(entries.last().unwrap(), "token 2: dead-letter delete dead letters 2, 7 1 ok");
 }
 
 async fn fill(cluster: &Cluster) {
@@ -128,6 +130,7 @@ async fn a_dry_run_counts_by_place_and_orders_nothing() {
 #[tokio::test]
 async fn an_order_stands_until_it_is_removed_and_both_are_in_the_trail() {
     let cluster = Cluster::start().await;
+    cluster.tenant("acme").await;
     let request = api::OrderRequest {
         action: "suspend".into(),
         filter: by_tenant("acme"),
@@ -150,6 +153,63 @@ async fn an_order_stands_until_it_is_removed_and_both_are_in_the_trail() {
     assert_eq!(told[0], "hold add --tenant acme 0 ordered");
     assert!(told[2].starts_with("hold add --tenant acme 0 not carried out"), "{told:?}");
     assert_eq!(told[3], "hold remove --tenant acme 0 ordered");
+}
+
+fn of_message(id: &str) -> Option<api::QueueFilter> {
+    Some(api::QueueFilter { message_id: id.into(), ..api::QueueFilter::default() })
+}
+
+#[tokio::test]
+async fn what_matches_nothing_says_so_and_unknown_names_are_refused() {
+    let cluster = Cluster::start().await;
+    fill(&cluster).await;
+    let order = |action: &str, filter| api::OrderRequest { action: action.into(), filter, ..Default::default() };
+    let nobody = MessageId::new(cluster.spool.server_now(), [9; 10]).to_string();
+    for filter in [by_tenant("nosuch"), of_message(&nobody)] {
+        for dry_run in [true, false] {
+            let request = api::OrderRequest { dry_run, ..order("delete", filter.clone()) };
+            let refusal = cluster.orders().order(request).await.unwrap_err();
+            assert_eq!(refusal.code(), Code::NotFound, "{}", refusal.message());
+        }
+    }
+    let misspelt = Some(api::QueueFilter { site: "exmaple.net".into(), ..api::QueueFilter::default() });
+    let answer = cluster.orders().order(order("suspend", misspelt)).await.unwrap().into_inner();
+    assert!(answer.counted && answer.counts.iter().all(|at| at.count == 0), "{answer:?}");
+    // Mail of a tenant that is deleted can still be dealt with.
+    let answer = cluster.orders().order(order("bounce", by_tenant("acme"))).await.unwrap().into_inner();
+    assert_eq!(answer.counts.iter().map(|at| at.count).sum::<u64>(), 2, "{answer:?}");
+    assert!(trail(&cluster).await.last().unwrap().ends_with(" 2 ordered"));
+}
+
+#[tokio::test]
+async fn what_is_on_hold_is_not_flushed_and_counted_apart() {
+    let cluster = Cluster::start().await;
+    fill(&cluster).await;
+    let held = accepted(3, cluster.spool.server_now());
+    cluster.spool.copy_to_hold(&packet(&held, 1)).await.unwrap();
+    for dry_run in [true, false] {
+        let request =
+            api::OrderRequest { action: "flush".into(), filter: by_tenant("acme"), dry_run, ..Default::default() };
+        let answer = cluster.orders().order(request).await.unwrap().into_inner();
+        let counts: Vec<_> = answer.counts.iter().filter(|at| at.count > 0).map(|at| at.place.as_str()).collect();
+        assert_eq!((counts, answer.held), (vec!["ready", "5m"], 1));
+    }
+}
+
+#[tokio::test]
+async fn a_message_names_the_order_that_it_has_not_met() {
+    let cluster = Cluster::start().await;
+    fill(&cluster).await;
+    let request = api::OrderRequest { action: "delete".into(), filter: by_tenant("acme"), ..Default::default() };
+    let id = cluster.orders().order(request).await.unwrap().into_inner().id;
+    let found = cluster.orders().list_mail(api::ListMailRequest::default()).await.unwrap().into_inner().mail;
+    let waits = found.iter().find(|mail| mail.place == "5m").unwrap().message_id.clone();
+    let request = api::GetMessagesRequest { id: waits, since: None };
+    let told = cluster.messages().get_messages(request).await.unwrap().into_inner().messages;
+    let ordered = told[0].parts[0].waiting.clone().unwrap().ordered;
+    assert!(ordered.contains(&format!("by order {id} ")), "{ordered}");
+    let orders = cluster.orders().list_orders(api::ListOrdersRequest::default()).await.unwrap().into_inner().orders;
+    assert_eq!((orders[0].action.as_str(), orders[0].state.as_str()), ("delete", "in force"));
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ pub struct Operation {
     pub command: String,
     /// Which mail; `None` where the command is not about mail in the queue.
     pub filter: Option<RuleFilter>,
+    /// What a filter cannot say, in words: `dead letters 2, 7`. Usually empty.
+    pub which: String,
     /// The rule that it made or removed.
     pub rule: Option<RuleId>,
     /// Whether it only counted.

@@ -151,6 +151,7 @@ impl Keeper {
             who: self.me.to_string(),
             command: "scan".to_owned(),
             filter: Some(done.filter),
+            which: String::new(),
             rule: Some(done.id),
             dry_run: false,
             reason: done.reason,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::connection::{Session, pages};
 use super::filter::{Care, FilterArgs, is_empty};
+use super::order::{UNCHANGED, many};
 use super::output::Output;
 use super::table::{Align, Table};
 use super::{Failure, examples, time};
@@ -14,6 +15,8 @@ use super::{Failure, examples, time};
 #[derive(Debug, Subcommand)]
 pub enum DeadLetterVerb {
     /// Dead letters, the oldest first
+    ///
+    /// They died of `body-lost` (the body is not in the queue any more) or `undecodable` (the record cannot be read).
     #[command(after_help = examples(&[
         "dead-letter list",
         "dead-letter list --reason body-lost --tenant acme",
@@ -41,6 +44,9 @@ pub enum DeadLetterVerb {
         numbers: Vec<u64>,
         #[command(flatten)]
         filter: FilterArgs,
+        /// Why, for the audit trail
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        comment: String,
         #[command(flatten)]
         care: Care,
     },
@@ -55,10 +61,16 @@ pub enum DeadLetterVerb {
         numbers: Vec<u64>,
         #[command(flatten)]
         filter: FilterArgs,
+        /// Why, for the audit trail
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        comment: String,
         #[command(flatten)]
         care: Care,
     },
 }
+
+/// What is counted.
+const LETTER: &str = "dead letter";
 
 #[derive(Serialize)]
 struct LetterView {
@@ -180,20 +192,24 @@ pub(super) async fn run(verb: DeadLetterVerb, session: Session, mut out: Output)
                 page.fields(&fields);
             })
         }
-        DeadLetterVerb::Requeue { numbers, filter, care } => {
-            let request = request(numbers, &filter, care)?;
-            if !care.dry_run {
+        DeadLetterVerb::Requeue { numbers, filter, comment, care } => {
+            let request = request(numbers, &filter, comment, care)?;
+            if !care.dry_run && !care.yes {
                 let would = client.requeue_dead_letters(dry(&request)).await?.into_inner();
-                care.confirm(&format!("Put {} dead letters back?", would.changed))?;
+                if !care.confirm(&format!("Put {} back?", many(would.changed, LETTER)))? {
+                    return out.done(UNCHANGED);
+                }
             }
             let changed = client.requeue_dead_letters(request).await?.into_inner();
             show(changed, care.dry_run, ["would be put back", "put back"], &mut out)
         }
-        DeadLetterVerb::Delete { numbers, filter, care } => {
-            let request = request(numbers, &filter, care)?;
-            if !care.dry_run {
+        DeadLetterVerb::Delete { numbers, filter, comment, care } => {
+            let request = request(numbers, &filter, comment, care)?;
+            if !care.dry_run && !care.yes {
                 let would = client.delete_dead_letters(dry(&request)).await?.into_inner();
-                care.confirm(&format!("Delete {} dead letters for good?", would.changed))?;
+                if !care.confirm(&format!("Delete {} for good?", many(would.changed, LETTER)))? {
+                    return out.done(UNCHANGED);
+                }
             }
             let changed = client.delete_dead_letters(request).await?.into_inner();
             show(changed, care.dry_run, ["would be deleted", "deleted"], &mut out)
@@ -201,10 +217,15 @@ pub(super) async fn run(verb: DeadLetterVerb, session: Session, mut out: Output)
     }
 }
 
-fn request(numbers: Vec<u64>, filter: &FilterArgs, care: Care) -> Result<api::ChangeDeadLettersRequest, Failure> {
+fn request(
+    numbers: Vec<u64>,
+    filter: &FilterArgs,
+    comment: String,
+    care: Care,
+) -> Result<api::ChangeDeadLettersRequest, Failure> {
     let filter = filter.wire();
     care.check(!numbers.is_empty() || !is_empty(&filter))?;
-    Ok(api::ChangeDeadLettersRequest { filter: Some(filter), numbers, dry_run: care.dry_run, all: care.all })
+    Ok(api::ChangeDeadLettersRequest { filter: Some(filter), numbers, dry_run: care.dry_run, all: care.all, comment })
 }
 
 fn dry(request: &api::ChangeDeadLettersRequest) -> api::ChangeDeadLettersRequest {
@@ -221,14 +242,20 @@ fn show(
     let view = ChangedView { dry_run, changed, undecodable, absent };
     out.show(&view, |view, page| {
         let [would, did] = did;
-        page.line(&format!("{} dead letters {}.", view.changed, if view.dry_run { would } else { did }));
-        if view.undecodable > 0 {
-            page.line(&format!("{} cannot be decoded and stay.", view.undecodable));
+        page.line(&format!("{} {}.", many(view.changed, LETTER), if view.dry_run { would } else { did }));
+        match view.undecodable {
+            0 => {}
+            1 => page.line("1 cannot be decoded and stays."),
+            more => page.line(&format!("{more} cannot be decoded and stay.")),
         }
     })?;
-    if view.absent.is_empty() {
-        return Ok(());
+    if !view.absent.is_empty() {
+        let numbers: Vec<String> = view.absent.iter().map(u64::to_string).collect();
+        let there_is = if view.absent.len() == 1 { "there is no dead letter" } else { "there are no dead letters" };
+        return Err(Failure::NotFound(format!("{there_is} {}", numbers.join(", "))));
     }
-    let numbers: Vec<String> = view.absent.iter().map(u64::to_string).collect();
-    Err(Failure::NotFound(format!("there are no dead letters {}", numbers.join(", "))))
+    if view.changed == 0 && view.undecodable > 0 && !view.dry_run {
+        return Err(Failure::Other("nothing was put back: see `dead-letter show`, and `dead-letter delete`".into()));
+    }
+    Ok(())
 }

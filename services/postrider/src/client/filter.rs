@@ -37,7 +37,7 @@ pub struct FilterArgs {
     /// Accepted longer ago than this (10m, 2h, 1d), or before this time; of dead letters: buried
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     older_than: Option<Moment>,
-    /// That waits for this reason (`retry`, `rate-limit`, ...: see `queue summary`); of dead letters: that died of it
+    /// That waits for this reason (`retry`, `rate-limit`, ...: see `queue summary`); of dead letters: that died of it (`body-lost`, `undecodable`)
     #[arg(long, value_name = "REASON", default_value = "", hide_default_value = true)]
     reason: String,
 }
@@ -90,10 +90,10 @@ impl Care {
         ))
     }
 
-    /// Asks on a terminal. Where nobody can answer, `--yes` must have been given.
-    pub(super) fn confirm(self, question: &str) -> Result<(), Failure> {
+    /// Whether it is to be done. Asks on a terminal; where nobody can answer, `--yes` must have been given.
+    pub(super) fn confirm(self, question: &str) -> Result<bool, Failure> {
         if self.yes {
-            return Ok(());
+            return Ok(true);
         }
         if !std::io::stdin().is_terminal() {
             return Err(Failure::Usage(format!(
@@ -105,10 +105,7 @@ impl Care {
         let mut answer = String::new();
         let read = std::io::stdin().read_line(&mut answer);
         read.map_err(|source| Failure::File { what: "standard input".into(), source })?;
-        if matches!(answer.trim(), "y" | "Y" | "yes") {
-            return Ok(());
-        }
-        Err(Failure::Other("nothing was changed".into()))
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 }
 

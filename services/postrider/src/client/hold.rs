@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::connection::Session;
 use super::filter::{Care, FilterArgs};
-use super::order::{self, Words};
-use super::output::Output;
+use super::order::{self, Meant, Words, many};
+use super::output::{Output, Page};
 use super::table::{Align, Table};
 use super::time::{Moment, parse_moment, rfc3339};
 use super::{Failure, examples};
 
-/// What can be done about suspended mail.
+/// What can be done about mail on hold, and about orders that are still in force.
 #[derive(Debug, Subcommand)]
 pub enum HoldVerb {
     /// Suspend mail that waits and mail yet to come, until it is removed or ends
@@ -42,23 +42,33 @@ pub enum HoldVerb {
         #[command(flatten)]
         care: Care,
     },
-    /// Suspensions in force
-    #[command(after_help = examples(&["hold list"]))]
-    List,
-    /// End a suspension: what it kept goes on
+    /// Holds: in force, or ended a moment ago
+    #[command(after_help = examples(&["hold list", "hold list --all"]))]
+    List {
+        /// All orders that are kept: also those that release, delete, bounce or flush, until all mail that they concern has met them
+        #[arg(long)]
+        all: bool,
+    },
+    /// End a hold: what it kept goes on. Or withdraw another order of `hold list --all`: what has not met it stays
     #[command(after_help = examples(&["hold remove example-net", "hold remove example-net --dry-run"]))]
     Remove {
         /// Its name
+        #[arg(value_name = "NAME")]
         id: String,
-        /// Only say how much would go on
+        /// Only say how much it concerns
         #[arg(long)]
         dry_run: bool,
     },
 }
 
+/// The action of a hold.
+const SUSPEND: &str = "suspend";
+
 #[derive(Serialize)]
 struct HoldView {
     id: String,
+    action: String,
+    state: String,
     filter: String,
     until: String,
     scan: bool,
@@ -72,7 +82,7 @@ pub(super) async fn run(verb: HoldVerb, session: Session, mut out: Output) -> Re
     match verb {
         HoldVerb::Add { filter, id, until, scan, comment, care } => {
             let request = api::OrderRequest {
-                action: "suspend".into(),
+                action: SUSPEND.into(),
                 filter: Some(filter.wire()),
                 id,
                 until: order::ending(until),
@@ -85,16 +95,21 @@ pub(super) async fn run(verb: HoldVerb, session: Session, mut out: Output) -> Re
             let care = Care { yes: true, ..care };
             order::give(&session, &mut out, request, care, Words("suspend", "suspended")).await
         }
-        HoldVerb::List => {
-            let request = api::ListOrdersRequest { action: "suspend".into() };
+        HoldVerb::List { all } => {
+            let request = api::ListOrdersRequest { action: String::new() };
             let orders = session.orders().list_orders(request).await?.into_inner().orders;
-            let views: Vec<HoldView> = orders.into_iter().map(view).collect();
+            let (wanted, others): (Vec<_>, Vec<_>) =
+                orders.into_iter().partition(|order| all || order.action == SUSPEND);
+            let views: Vec<HoldView> = wanted.into_iter().map(view).collect();
             out.show(&views, |views, page| {
                 if views.is_empty() {
-                    return page.line("Nothing is suspended.");
+                    page.line(if all { "No order is in force." } else { "Nothing is on hold by an order." });
+                    return others_too(others.len(), page);
                 }
                 let mut table = Table::new(&[
                     ("NAME", Align::Left),
+                    ("WHAT", Align::Left),
+                    ("STATE", Align::Left),
                     ("MADE", Align::Left),
                     ("BY", Align::Left),
                     ("UNTIL", Align::Left),
@@ -102,23 +117,35 @@ pub(super) async fn run(verb: HoldVerb, session: Session, mut out: Output) -> Re
                     ("COMMENT", Align::Elastic),
                 ]);
                 for view in views {
-                    let HoldView { id, filter, until, made_by, made_time, comment, .. } = view;
-                    table.row([id, made_time, made_by, until, filter, comment].map(Clone::clone));
+                    let HoldView { id, action, state, filter, until, made_by, made_time, comment, .. } = view;
+                    table.row([id, action, state, made_time, made_by, until, filter, comment].map(Clone::clone));
                 }
                 page.table(&table);
+                others_too(others.len(), page);
             })
         }
         HoldVerb::Remove { id, dry_run } => {
-            let request = api::RemoveOrderRequest { id, dry_run, command: "hold remove".into() };
+            let request = api::RemoveOrderRequest { id: id.clone(), dry_run, command: "hold remove".into() };
             let answer = session.orders().remove_order(request).await?.into_inner();
-            order::show(answer, dry_run, Words("release", "released"), &mut out)
+            order::show(answer, if dry_run { Meant::DryRemoval(id) } else { Meant::Real }, &mut out)
         }
+    }
+}
+
+fn others_too(others: usize, page: &mut Page) {
+    if others > 0 {
+        let orders = many(u64::try_from(others).unwrap_or(u64::MAX), "other order");
+        page.line(&format!(
+            "{orders} (release, delete, bounce, flush) kept until all mail has met them: hold list --all"
+        ));
     }
 }
 
 fn view(order: api::StandingOrder) -> HoldView {
     HoldView {
         id: order.id,
+        action: order.action,
+        state: order.state,
         filter: order.filter,
         until: rfc3339(order.until.as_ref()),
         scan: order.scan,

@@ -75,7 +75,7 @@ pub enum MessageVerb {
         #[command(flatten)]
         order: OneArgs,
     },
-    /// Retry a message now
+    /// Retry a message now; what is on hold stays there
     #[command(after_help = examples(&["message flush 01930b0e-5c1a-7def-8000-0123456789ab"]))]
     Flush {
         /// Our id
@@ -84,12 +84,26 @@ pub enum MessageVerb {
         #[command(flatten)]
         order: OneArgs,
     },
-    /// End a message without a word to its sender; for good
+    /// End a message without a word to its sender; for good; on hold, too
     #[command(after_help = examples(&[
         "message delete 01930b0e-5c1a-7def-8000-0123456789ab --dry-run",
         "message delete 01930b0e-5c1a-7def-8000-0123456789ab --yes",
     ]))]
     Delete {
+        /// Our id
+        id: String,
+        /// How it is meant.
+        #[command(flatten)]
+        order: OneArgs,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// End a message as undeliverable: an event `bounced` with the comment as its reason; on hold, too
+    #[command(after_help = examples(&[
+        "message bounce 01930b0e-5c1a-7def-8000-0123456789ab --comment 'no such customer' --yes",
+    ]))]
+    Bounce {
         /// Our id
         id: String,
         /// How it is meant.
@@ -144,6 +158,10 @@ pub(super) async fn run(verb: MessageVerb, session: Session, mut out: Output) ->
         MessageVerb::Delete { id, order: args, yes } => {
             let request = one("delete", &id, &args);
             order::give(&session, &mut out, request, care(&args, yes), Words("delete", "deleted")).await
+        }
+        MessageVerb::Bounce { id, order: args, yes } => {
+            let request = one("bounce", &id, &args);
+            order::give(&session, &mut out, request, care(&args, yes), Words("bounce", "bounced")).await
         }
         MessageVerb::Show { id, since } => {
             let request = api::GetMessagesRequest { id, since: since.map(Moment::wire) };

@@ -14,6 +14,9 @@ use super::{Failure, examples};
 #[derive(Debug, Subcommand)]
 pub enum OperationVerb {
     /// What operators did, the newest first: who, when, what, which mail, how much; dry runs too
+    ///
+    /// COUNT is how much matched when an order was given; empty if counting would have taken long. `scan` is the look through the
+    /// tiers that an order asked for: it counts what it brought to its turn.
     #[command(after_help = examples(&[
         "operation list",
         "operation list --since 30d -o json | jq '.[] | select(.command == \"queue delete\")'",
@@ -73,6 +76,7 @@ pub(super) async fn run(verb: OperationVerb, session: Session, mut out: Output) 
             ("TIME", Align::Left),
             ("WHO", Align::Left),
             ("COMMAND", Align::Left),
+            ("ORDER", Align::Left),
             ("OUTCOME", Align::Left),
             ("COUNT", Align::Right),
             ("WHICH MAIL", Align::Elastic),
@@ -85,6 +89,7 @@ pub(super) async fn run(verb: OperationVerb, session: Session, mut out: Output) 
                 view.time.clone(),
                 view.who.clone(),
                 command,
+                view.order.clone(),
                 view.outcome.clone(),
                 if view.counts.is_empty() { String::new() } else { count.to_string() },
                 view.filter.clone(),

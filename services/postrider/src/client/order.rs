@@ -1,22 +1,23 @@
 //! Orders about mail in the queue, as the commands of several nouns give them: counted first where somebody can be asked, then given.
 
-use std::io::IsTerminal;
-
 use postrider_proto::control::v1 as api;
 use serde::Serialize;
 
 use super::Failure;
 use super::connection::Session;
 use super::filter::{Care, is_empty};
-use super::output::{Output, remark};
+use super::output::{Output, Page, remark};
 use super::time::Moment;
 
 #[derive(Serialize)]
 struct OrderView {
     dry_run: bool,
     id: String,
+    /// Nothing: not counted, because it would have taken long.
     matching: Option<u64>,
     counts: Vec<CountView>,
+    /// Matching, and on hold, where the order does nothing about that.
+    on_hold: u64,
     effect: String,
     lagging_members: Vec<String>,
 }
@@ -34,13 +35,17 @@ impl OrderView {
         Self {
             dry_run,
             id: answer.id,
-            matching: dry_run.then(|| counts.iter().map(|at| at.count).sum()),
+            matching: answer.counted.then(|| counts.iter().map(|at| at.count).sum()),
             counts,
+            on_hold: answer.held,
             effect: answer.effect,
             lagging_members: answer.lagging_members,
         }
     }
 }
+
+/// Said where the answer was no.
+pub(super) const UNCHANGED: &str = "Nothing was changed.";
 
 /// What an order does, in words: `delete`, and `deleted`.
 #[derive(Clone, Copy)]
@@ -58,19 +63,30 @@ pub(super) async fn give(
     request.all = care.all;
     request.dry_run = care.dry_run;
     let mut client = session.orders();
-    if !care.dry_run && !care.yes && std::io::stdin().is_terminal() {
+    if !care.dry_run && !care.yes {
         let counted = client.order(api::OrderRequest { dry_run: true, ..request.clone() }).await?.into_inner();
         let count: u64 = counted.counts.iter().map(|at| at.count).sum();
-        care.confirm(&format!("{} {}?", capital(words.0), parts(count)))?;
-    } else if !care.dry_run {
-        care.confirm(&format!("{} mail?", capital(words.0)))?;
+        if !care.confirm(&format!("{} {}?", capital(words.0), many(count, "part")))? {
+            return out.done(UNCHANGED);
+        }
     }
     let answer = client.order(request).await?.into_inner();
-    show(answer, care.dry_run, words, out)
+    show(answer, if care.dry_run { Meant::Dry(words) } else { Meant::Real }, out)
 }
 
-fn parts(count: u64) -> String {
-    if count == 1 { "1 part".to_owned() } else { format!("{count} parts") }
+/// `1 part`, `2 parts`.
+pub(super) fn many(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// How an order, or the removal of one, was meant.
+pub(super) enum Meant {
+    /// It was given.
+    Real,
+    /// It was asked what it would do.
+    Dry(Words),
+    /// It was asked what would follow from removing the order of this name.
+    DryRemoval(String),
 }
 
 fn capital(word: &str) -> String {
@@ -78,18 +94,9 @@ fn capital(word: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-pub(super) fn show(answer: api::OrderResponse, dry_run: bool, words: Words, out: &mut Output) -> Result<(), Failure> {
-    let view = OrderView::new(answer, dry_run);
-    out.show(&view, |view, page| {
-        if let Some(matching) = view.matching {
-            let at: Vec<String> =
-                view.counts.iter().filter(|at| at.count > 0).map(|at| format!("{} {}", at.place, at.count)).collect();
-            let at = if at.is_empty() { String::new() } else { format!(" ({})", at.join(", ")) };
-            page.line(&format!("{} would be {}{at}.", parts(matching), words.1));
-        } else {
-            page.line(&format!("Order {}: {}.", view.id, view.effect));
-        }
-    })?;
+pub(super) fn show(answer: api::OrderResponse, meant: Meant, out: &mut Output) -> Result<(), Failure> {
+    let view = OrderView::new(answer, !matches!(meant, Meant::Real));
+    out.show(&view, |view, page| draw(view, &meant, page))?;
     if !view.lagging_members.is_empty() {
         remark(&format!(
             "postrider: ordered, but not in force yet at: {} (they follow as soon as they reach the queue)",
@@ -99,7 +106,30 @@ pub(super) fn show(answer: api::OrderResponse, dry_run: bool, words: Words, out:
     Ok(())
 }
 
-/// The end of a suspension: a moment, or in how long.
+fn draw(view: &OrderView, meant: &Meant, page: &mut Page) {
+    let at: Vec<String> =
+        view.counts.iter().filter(|at| at.count > 0).map(|at| format!("{} {}", at.place, at.count)).collect();
+    let at = if at.is_empty() { String::new() } else { format!(" ({})", at.join(", ")) };
+    let matching = match view.matching {
+        Some(1) => format!("1 part matches now{at}"),
+        Some(count) => format!("{count} parts match now{at}"),
+        None => "not counted, because that would take long".to_owned(),
+    };
+    page.line(&match meant {
+        Meant::Dry(words) => format!("{} would be {}{at}.", many(view.matching.unwrap_or_default(), "part"), words.1),
+        Meant::DryRemoval(id) => format!("If order {id} were removed: {matching}; {}.", view.effect),
+        Meant::Real => format!("Order {}: {matching}; {}.", view.id, view.effect),
+    });
+    if view.on_hold > 0 {
+        let stays = if view.on_hold == 1 { "stays" } else { "stay" };
+        page.line(&format!(
+            "{} on hold {stays} there: `postrider message release ID` or `postrider hold remove NAME` lifts that.",
+            many(view.on_hold, "part")
+        ));
+    }
+}
+
+/// The end of a hold: a moment, or in how long.
 pub(super) fn ending(until: Option<Moment>) -> Option<prost_types::Timestamp> {
     until.map(|until| match until {
         Moment::At(_) => until.wire(),

@@ -16,7 +16,8 @@ use super::{Failure, examples, time};
 pub enum QueueVerb {
     /// What is in the queue by site, tenant and class: ready, in flight, waiting and why, and how old
     ///
-    /// A reason such as `retry (5m)` counts what is in the tier of five minutes until its next turn.
+    /// READY is what delivery may send next: looked at, and nothing keeps it. `queued` is in the queue, not looked at yet; a reason such
+    /// as `retry (5m)` counts what is in the tier of five minutes until its next turn; `held` is on hold. OLDEST is since acceptance.
     #[command(after_help = examples(&[
         "queue summary",
         "queue summary --tenant acme",
@@ -48,7 +49,7 @@ pub enum QueueVerb {
         #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
     },
-    /// Retry now what waits in tiers; what is behind a limit stays behind it
+    /// Retry now what waits in tiers; what is behind a limit stays behind it, and what is on hold stays there
     #[command(after_help = examples(&[
         "queue flush --site google --dry-run",
         "queue flush --to-domain example.net --yes",
@@ -62,6 +63,9 @@ pub enum QueueVerb {
         order: OrderArgs,
     },
     /// End mail without a word to its sender; for good
+    ///
+    /// At once what is ready and what is on hold. Until all mail that it concerns has met it, `hold list --all` has the order, and
+    /// `hold remove` withdraws it.
     #[command(after_help = examples(&[
         "queue delete --tenant acme --campaign 'spring sale' --dry-run",
         "queue delete --tenant acme --campaign 'spring sale' --scan --comment 'ticket 17'",
@@ -78,6 +82,9 @@ pub enum QueueVerb {
         scan: bool,
     },
     /// End mail as undeliverable: an event `bounced` with the comment as its reason
+    ///
+    /// At once what is ready and what is on hold. Until all mail that it concerns has met it, `hold list --all` has the order, and
+    /// `hold remove` withdraws it.
     #[command(after_help = examples(&[
         "queue bounce --to-domain closed.example --older-than 1d --dry-run",
         "queue bounce --to-domain closed.example --comment 'domain is gone' --yes",
@@ -224,7 +231,7 @@ pub(super) async fn run(verb: QueueVerb, session: Session, mut out: Output) -> R
         }
         QueueVerb::Bounce { filter, order: args, scan } => {
             let request = order("bounce", &filter, scan, &args);
-            return give(&session, &mut out, request, args.care, Words("return", "returned")).await;
+            return give(&session, &mut out, request, args.care, Words("bounce", "bounced")).await;
         }
     };
     let request = api::GetQueueSummaryRequest { tenant, site, class: class.unwrap_or_default(), rates: false };

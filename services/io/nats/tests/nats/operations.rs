@@ -10,6 +10,7 @@ fn operation(command: &str) -> Operation {
         who: "admin".to_owned(),
         command: command.to_owned(),
         filter: Some(RuleFilter { tenant: Some("acme".parse().unwrap()), ..RuleFilter::default() }),
+        which: String::new(),
         rule: Some("hold-1".parse().unwrap()),
         dry_run: false,
         reason: "a complaint".to_owned(),

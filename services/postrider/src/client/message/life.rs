@@ -65,6 +65,9 @@ fn draw_part(part: &api::PartLife, page: &mut Page) {
         page.line(&format!("  until: {}", short(waiting.until.as_ref())));
     }
     page.line(&format!("  lifted by: {}", waiting.lifted_by));
+    if !waiting.ordered.is_empty() {
+        page.line(&format!("  ordered: {}", waiting.ordered));
+    }
 }
 
 fn draw_happening(happening: &api::Happening, life: &api::MessageLife, page: &mut Page) {
@@ -153,6 +156,7 @@ mod tests {
                     lifted_by: "the retry schedule, or the receiving site".into(),
                     tier: "5m".into(),
                     member: String::new(),
+                    ordered: "to be deleted at its next turn".into(),
                 }),
             }],
             happenings: vec![api::Happening {
@@ -193,6 +197,7 @@ Part 0 at example.net:
   waits: retry (tier 5m)
   until: 2001-09-09T01:51:40Z
   lifted by: the retry schedule, or the receiving site
+  ordered: to be deleted at its next turn
 
 What happened:
   2001-09-09T01:46:42Z  attempt 1 from default to mx.example.net [192.0.2.1:25], TLSv1.3, took 1.0s

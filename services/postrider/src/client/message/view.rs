@@ -54,6 +54,7 @@ struct WaitingView {
     lifted_by: String,
     tier: String,
     member: String,
+    ordered: String,
 }
 
 #[derive(Serialize)]
@@ -129,6 +130,7 @@ impl From<&api::PartLife> for PartView {
             lifted_by: waiting.lifted_by.clone(),
             tier: waiting.tier.clone(),
             member: waiting.member.clone(),
+            ordered: waiting.ordered.clone(),
         });
         let recipients = part.recipients.iter().map(RecipientView::from).collect();
         Self { part: part.part, site: part.site.clone(), recipients, waiting }
