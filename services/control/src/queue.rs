@@ -53,7 +53,7 @@ async fn summary(api: &Api, request: &api::GetQueueSummaryRequest) -> Result<api
         tokio::join!(asked, spool.depths(), spool.held_depths(), spool.intake_depth(), spool.dead_count());
     let looked = |error: postrider_nats::LookError| Status::unavailable(format!("{error}; try again"));
     let (answers, depths, suspended) = (answers?, depths.map_err(looked)?, suspended.map_err(looked)?);
-    let oldest = oldest(spool, &depths).await;
+    let (oldest, suspended) = tokio::join!(oldest(spool, &depths), with_oldest(spool, suspended));
     Ok(api::QueueSummary {
         rows: rows(&answers.answers, &depths, &suspended, &oldest, &filter),
         intake: intake.ok(),
@@ -68,6 +68,15 @@ async fn summary(api: &Api, request: &api::GetQueueSummaryRequest) -> Result<api
 /// first are looked at.
 async fn oldest(spool: &Spool, depths: &[Depth]) -> Vec<Option<Timestamp>> {
     let looks: Vec<_> = depths.iter().take(OLDEST_LOOKS).map(|depth| spool.oldest_in_tier(depth)).collect();
+    stream::iter(looks).buffered(16).collect().await
+}
+
+/// The same of what is on hold.
+async fn with_oldest(spool: &Spool, suspended: Vec<Depth>) -> Vec<(Depth, Option<Timestamp>)> {
+    let looks = suspended.into_iter().enumerate().map(|(number, depth)| async move {
+        let oldest = if number < OLDEST_LOOKS { spool.oldest_on_hold(&depth).await } else { None };
+        (depth, oldest)
+    });
     stream::iter(looks).buffered(16).collect().await
 }
 

@@ -45,12 +45,12 @@ struct Row {
     suspended: u64,
 }
 
-/// The rows of a summary, in the order of site, tenant and class. `suspended` is what HOLD has. `oldest` says of the first `depths` when their oldest mail
-/// was accepted.
+/// The rows of a summary, in the order of site, tenant and class. `suspended` is what HOLD has, and when
+/// the oldest of it was accepted. `oldest` says the same of the first `depths`.
 pub(crate) fn rows(
     answers: &[api::DeliveryAnswer],
     depths: &[Depth],
-    suspended: &[Depth],
+    suspended: &[(Depth, Option<Timestamp>)],
     oldest: &[Option<Timestamp>],
     filter: &RowFilter,
 ) -> Vec<api::QueueRow> {
@@ -77,10 +77,12 @@ pub(crate) fn rows(
             Some(tier) => *row.tiers.entry(tier).or_default() += depth.count,
         }
     }
-    for depth in suspended {
+    for (depth, oldest) in suspended {
         let key =
             Key { site: depth.site.to_string(), tenant: depth.tenant.to_string(), class: depth.class.to_string() };
-        rows.entry(key).or_default().suspended += depth.count;
+        let row = rows.entry(key).or_default();
+        row.suspended += depth.count;
+        row.oldest = row.oldest.into_iter().chain(oldest.map(Timestamp::as_millis)).min();
     }
     rows.into_iter().filter(|(key, _)| filter.wants(key)).map(|(key, row)| row.finish(key)).collect()
 }
@@ -153,12 +155,13 @@ mod tests {
             depth(None, "example.net", 1),
         ];
         let oldest = [None, Some(Timestamp::from_millis(3_000))];
-        let rows = rows(&answers, &depths, &[depth(None, "google", 5)], &oldest, &RowFilter::default());
+        let suspended = [(depth(None, "google", 5), Some(Timestamp::from_millis(2_000)))];
+        let rows = rows(&answers, &depths, &suspended, &oldest, &RowFilter::default());
         assert_eq!(
             told(&rows),
             ["example.net 0 0: queued 1", "google 11 2: held 5, queued 10, rate-limit 7, retry (1m) 2, retry (5m) 7",]
         );
-        assert_eq!(rows[1].oldest_accept_time, Some(time(Timestamp::from_millis(3_000))));
+        assert_eq!(rows[1].oldest_accept_time, Some(time(Timestamp::from_millis(2_000))));
     }
 
     #[test]

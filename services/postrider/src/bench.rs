@@ -139,7 +139,7 @@ fn compare(
     }
     let mut turns = Vec::new();
     for (round, peer) in plan::turns(usize::from(args.rounds), &peers) {
-        let turn = course.turn(peer).with_context(|| format!("{peer} in round {}", round + 1))?;
+        let turn = course.turn(peer).with_context(|| format!("round {} of {peer}", round + 1))?;
         tracing::info!(round, ?turn, "a turn");
         turns.push(turn);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use postrider_control::ControlConfig;
 use postrider_delivery::DeliveryConfig;
 use postrider_ingress::IngressConfig;
@@ -93,7 +93,9 @@ impl ProcessConfig {
     /// # Errors
     /// Names the file, the line or key, and the nearest known key.
     pub fn load(file: &Path) -> anyhow::Result<Self> {
-        Ok(postrider_runtime::load_config(file, PREFIX)?)
+        let config: Self = postrider_runtime::load_config(file, PREFIX)?;
+        config.check().with_context(|| file.display().to_string())?;
+        Ok(config)
     }
 
     /// What the environment says, without a file.
@@ -103,7 +105,18 @@ impl ProcessConfig {
     pub fn of_the_environment() -> anyhow::Result<Self> {
         let said =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Ok(postrider_runtime::parse_config("", "the environment", PREFIX, said)?)
+        let config: Self = postrider_runtime::parse_config("", "the environment", PREFIX, said)?;
+        config.check().context("the environment")?;
+        Ok(config)
+    }
+
+    /// What can be said before anything is started.
+    fn check(&self) -> anyhow::Result<()> {
+        let delays = self.nats.tier_delays_secs;
+        if !(delays[0] > 0.0 && delays.is_sorted_by(|one, next| one < next)) {
+            bail!("nats.tier_delays_secs must grow from tier to tier, from more than 0: it is {delays:?}");
+        }
+        self.delivery.shaping.build().map(drop)
     }
 
     /// The cluster key.

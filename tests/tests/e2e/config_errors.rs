@@ -49,5 +49,13 @@ fn a_file_that_is_not_there_is_named() -> Result<()> {
 
 #[test]
 fn a_limit_that_makes_no_sense_is_named_with_its_key() -> Result<()> {
-    is_refused_with("[delivery.shaping.site.google]\nconnections = 0", &["delivery.shaping.site.google.connections"])
+    is_refused_with(
+        "[delivery.shaping.site.google]\nconnections = 0",
+        &["config.toml", "delivery.shaping.site.google.connections"],
+    )
+}
+
+#[test]
+fn tiers_that_do_not_grow_are_refused() -> Result<()> {
+    is_refused_with("[nats]\ntier_delays_secs = [32, 2, 4, 8, 16]", &["config.toml", "nats.tier_delays_secs must grow"])
 }

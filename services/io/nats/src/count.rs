@@ -1,4 +1,4 @@
-//! Counts for people: what lies in INTAKE and among the dead letters, and how old the mail in a tier is. Never used for
+//! Counts for people: what lies in INTAKE and among the dead letters, and how old the mail in a tier and on hold is. Never used for
 //! decisions.
 
 use async_nats::jetstream::stream::DirectGetErrorKind;
@@ -32,7 +32,17 @@ impl Spool {
         let tier = depth.tier?;
         let (site, tenant) = (escape_token(depth.site.as_str()), escape_token(depth.tenant.as_str()));
         let subject = format!("retry.{tier}.{}.*.{site}.{tenant}", depth.class.letter());
-        let stream = self.context().get_stream_no_info(StreamName::Retry(tier).to_string()).await.ok()?;
+        self.oldest_of(StreamName::Retry(tier), subject).await
+    }
+
+    /// When the mail was accepted that has been on hold longest, for one site, tenant and class; `None` if it has left meanwhile.
+    pub async fn oldest_on_hold(&self, depth: &Depth) -> Option<Timestamp> {
+        let (site, tenant) = (escape_token(depth.site.as_str()), escape_token(depth.tenant.as_str()));
+        self.oldest_of(StreamName::Hold, format!("hold.{}.{tenant}.{site}", depth.class.letter())).await
+    }
+
+    async fn oldest_of(&self, stream: StreamName, subject: String) -> Option<Timestamp> {
+        let stream = self.context().get_stream_no_info(stream.to_string()).await.ok()?;
         match stream.direct_get_next_for_subject(&subject, Some(1)).await {
             Ok(message) => Some(Packet::decode(message.payload).ok()?.envelope().arrival),
             Err(error) => {

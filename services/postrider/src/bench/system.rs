@@ -139,7 +139,7 @@ impl System {
             folder,
             stop: stop.clone(),
         };
-        system.wait_until_ready(&start, &log).with_context(|| peer.to_string())?;
+        system.wait_until_ready(&start, &log)?;
         if setup.dkim && peer != Peer::Postfix {
             postrider::give_key(&system)?;
         }
@@ -151,7 +151,7 @@ impl System {
         while began.elapsed() < Duration::from_secs(60) {
             for guard in &mut self.guards {
                 if let Some(status) = guard.try_wait()? {
-                    bail!("it ended at once ({status}): {}", last_words(log));
+                    bail!("the system ended at once ({status}): {}", last_words(log).trim_start_matches("postrider: "));
                 }
             }
             if self.stop.is_cancelled() {
@@ -172,7 +172,7 @@ impl System {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        bail!("it does not serve after a minute: {}", last_words(log))
+        bail!("the system does not serve after a minute: {}", last_words(log))
     }
 
     /// A word of its ready file.
