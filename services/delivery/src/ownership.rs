@@ -95,7 +95,10 @@ impl Ownership {
                 }
             }
             if self.give_up_at.is_some_and(|at| at <= Instant::now()) {
-                tracing::warn!("conversations did not end in time; their shards are left to be taken over");
+                tracing::warn!(
+                    conversations = self.tools.metrics.conversations.get(),
+                    "conversations that did not end in time are broken off; their messages stay in the queue"
+                );
                 self.lose_all();
                 while self.tasks.join_next().await.is_some() {}
             }

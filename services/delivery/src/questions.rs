@@ -1,9 +1,10 @@
 //! Answers what control asks: what is held here, and why a message waits.
 
+use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use postrider_model::{MemberId, MessageId, RuleFilter};
+use postrider_model::{MemberId, MessageId, RuleFilter, WaitReason};
 use postrider_proto::control::v1::delivery_query::Ask;
 use postrider_proto::control::v1::{DeliveryAnswer, DeliveryQuery, ReasonCount, SummaryRow, WaitingPart};
 use postrider_proto::message_id;
@@ -23,15 +24,22 @@ const GAUGES_EVERY: Duration = Duration::from_secs(5);
 /// How often the gauges of the streams are set: each time costs the servers some milliseconds.
 const STREAM_GAUGES_EVERY: Duration = Duration::from_secs(30);
 
-/// Answers until `stop`.
-pub async fn answer(spool: Spool, me: MemberId, worker: mpsc::Sender<Input>, scans: Scans, stop: CancellationToken) {
+/// Answers until `stop`. `source` is the address that mail leaves from, if one is configured.
+pub async fn answer(
+    spool: Spool,
+    me: MemberId,
+    worker: mpsc::Sender<Input>,
+    scans: Scans,
+    source: Option<IpAddr>,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         match spool.delivery_questions().await {
             Ok(mut questions) => {
                 while let Some(Some(question)) = stop.run_until_cancelled(questions.next()).await {
                     match question.delivery_query() {
                         Ok(query) => {
-                            let answer = reply(query, &me, &worker, &scans).await;
+                            let answer = reply(query, &me, &worker, &scans, source).await;
                             question.answer_delivery(answer).await;
                         }
                         Err(error) => tracing::warn!(%error, "a question of control cannot be read"),
@@ -44,13 +52,19 @@ pub async fn answer(spool: Spool, me: MemberId, worker: mpsc::Sender<Input>, sca
     }
 }
 
-async fn reply(query: DeliveryQuery, me: &MemberId, worker: &mpsc::Sender<Input>, scans: &Scans) -> DeliveryAnswer {
+async fn reply(
+    query: DeliveryQuery,
+    me: &MemberId,
+    worker: &mpsc::Sender<Input>,
+    scans: &Scans,
+    source: Option<IpAddr>,
+) -> DeliveryAnswer {
     let mut answer = DeliveryAnswer { member: me.to_string(), ..DeliveryAnswer::default() };
     match query.ask {
         Some(Ask::Summary(_)) => answer.rows = summary(worker).await.into_iter().map(row).collect(),
         Some(Ask::Waiting(bytes)) => {
             if let Ok(message) = message_id(&bytes) {
-                answer.parts = waiting(worker, message).await.into_iter().map(part).collect();
+                answer.parts = waiting(worker, message).await.into_iter().map(|found| part(found, source)).collect();
             }
         }
         Some(Ask::Count(filter)) => match RuleFilter::try_from(filter) {
@@ -107,14 +121,20 @@ fn row(row: dispatcher::SummaryRow) -> SummaryRow {
     }
 }
 
-fn part(part: dispatcher::WaitingPart) -> WaitingPart {
+fn part(part: dispatcher::WaitingPart, source: Option<IpAddr>) -> WaitingPart {
+    let lifted_by = match (part.reason, source) {
+        (WaitReason::SourceUnavailable, Some(source)) => {
+            format!("the machine that has {source} (delivery.source_address); an operator if it stays")
+        }
+        (reason, _) => reason.lifted_by().to_owned(),
+    };
     WaitingPart {
         part: part.id.part,
         hop: part.id.hop,
         site: part.site.to_string(),
         reason: part.reason.to_string(),
         until_ms: part.until.as_millis(),
-        lifted_by: part.reason.lifted_by().to_owned(),
+        lifted_by,
     }
 }
 

@@ -141,6 +141,7 @@ impl Delivery {
             self.member.clone(),
             self.inputs.clone(),
             Arc::clone(&self.keeper.scans),
+            self.tools.source,
             helpers.clone(),
         ));
         tasks.spawn(questions::gauges(self.tools.metrics.clone(), self.inputs.clone(), helpers.clone()));

@@ -74,6 +74,8 @@ impl ShardTask {
         match ended {
             Ended::NotTaken => tracing::debug!(%shard, "shard not taken"),
             Ended::Released => tracing::info!(%shard, "shard released"),
+            // We are on our way out: whoever comes next takes it over.
+            Ended::Lost if self.release.is_cancelled() => tracing::info!(%shard, "shard lost"),
             Ended::Lost => tracing::warn!(%shard, "shard lost"),
         }
         self.lost.cancel();

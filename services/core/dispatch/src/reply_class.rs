@@ -20,8 +20,14 @@ pub fn outcome_of(result: &AttemptResult) -> (Outcome, Reply) {
 
 /// Our own words for a conversation that broke off (RFC 3463: 4.4.2, bad connection).
 pub fn lost(text: &str, after_end_of_data: bool) -> Reply {
-    let where_ = if after_end_of_data { " after the end of the message; it may have been taken" } else { "" };
-    Reply::new(421, Some(EnhancedCode(4, 4, 2)), &format!("connection lost{where_}: {text}"))
+    const LOST: &str = "connection lost";
+    let how = match text.strip_suffix(LOST).map(|at| at.trim_end_matches([':', ' '])) {
+        Some("") => LOST.to_owned(),
+        Some(at) => format!("{LOST} {at}"),
+        None => format!("{LOST}: {text}"),
+    };
+    let taken = if after_end_of_data { "; the message may have been taken" } else { "" };
+    Reply::new(421, Some(EnhancedCode(4, 4, 2)), &format!("{how}{taken}"))
 }
 
 /// Our own words for a conversation that did not come about (RFC 3463: 4.4.1, no answer from host).
@@ -109,6 +115,15 @@ mod tests {
         check(452, Some(EnhancedCode(4, 3, 1)), ReplyClass::System);
         check(250, None, ReplyClass::Positive);
         check(999, None, ReplyClass::Other);
+    }
+
+    #[test]
+    fn a_conversation_that_broke_off_says_how_once() {
+        assert_eq!(lost("at RCPT: connection lost", false).text, "connection lost at RCPT");
+        let at_the_end = lost("at end of data: connection lost", true).text;
+        assert_eq!(at_the_end, "connection lost at end of data; the message may have been taken");
+        assert_eq!(lost("at RCPT: timed out", false).text, "connection lost: at RCPT: timed out");
+        assert_eq!(lost("connection lost", false).text, "connection lost");
     }
 
     #[test]
