@@ -19,6 +19,9 @@ use crate::wire::time;
 /// The most letters of a page.
 const PAGE: usize = 1_000;
 
+/// What a dead letter can have died of.
+const REASONS: [&str; 3] = ["body-lost", "undecodable", "unknown"];
+
 /// How much of a record is shown.
 const HEAD: usize = 256;
 
@@ -66,6 +69,9 @@ impl Wanted {
     fn parse(filter: Option<api::QueueFilter>) -> Result<Self, Status> {
         let filter = filter.unwrap_or_default();
         let reason = filter.reason.clone();
+        if !reason.is_empty() && !REASONS.contains(&reason.as_str()) {
+            return Err(Status::invalid_argument(format!("reason: {reason:?} is none of {}", REASONS.join(" "))));
+        }
         Ok(Self { filter: parse_without_reason(filter)?, reason })
     }
 

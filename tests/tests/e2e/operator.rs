@@ -36,9 +36,12 @@ fn a_deferred_message_is_listed_suspended_released_and_deleted_by_command() -> R
     assert_eq!(listed["message_id"], id.as_str());
     let count = cluster.json(&[&["queue", "delete", "--dry-run"], &filter[..]].concat())?;
     assert_eq!((count["matching"].as_u64(), count["dry_run"].as_bool()), (Some(1), Some(true)), "{count}");
-    said(&cluster, &["message", "hold", &id])?;
+    said(&cluster, &["message", "hold", &id, "--until", "1h"])?;
     let is_held = |life: &postrider_tests::client::Life| life.waiting().is_some_and(|why| why["reason"] == "held");
-    cluster.message_until(&id, "in HOLD", is_held)?;
+    let life = cluster.message_until(&id, "in HOLD", is_held)?;
+    assert!(life.waiting().is_some_and(|why| why["until"].is_string()), "{life:?}");
+    let flush = cluster.json(&["message", "flush", &id, "--dry-run"])?;
+    assert_eq!((flush["matching"].as_u64(), flush["on_hold"].as_u64()), (Some(0), Some(1)), "{flush}");
     assert_eq!(cluster.json(&["audit"])?["agrees"], true);
     said(&cluster, &["message", "release", &id])?;
     cluster.message_until(&id, "out of HOLD", |life| !is_held(life))?;
@@ -46,11 +49,12 @@ fn a_deferred_message_is_listed_suspended_released_and_deleted_by_command() -> R
     assert_eq!(cluster.end_of(&id)?.events(), ["deleted"]);
     let audit = cluster.json(&["audit"])?;
     assert_eq!((audit["agrees"].as_bool(), audit["missing_parts"].as_u64()), (Some(true), Some(0)), "{audit}");
-    let trail = cluster.json(&["operation", "list"])?;
-    let commands: Vec<&str> =
-        trail.as_array().context("a list")?.iter().filter_map(|it| it["command"].as_str()).collect();
-    for command in ["queue delete", "message hold", "message release"] {
-        assert!(commands.contains(&command), "{command}: {commands:?}");
+    for command in ["queue delete", "message hold", "message release", "scan for queue delete"] {
+        wait::until(&format!("{command} in the trail"), || {
+            let trail = cluster.json(&["operation", "list"])?;
+            let found = trail.as_array().context("a list")?.iter().any(|it| it["command"] == command);
+            Ok(found.then_some(()))
+        })?;
     }
     Ok(())
 }
@@ -63,12 +67,15 @@ fn a_command_without_a_filter_is_refused_and_a_script_has_to_say_yes() -> Result
         (vec!["hold", "add"], "--all"),
         (vec!["dead-letter", "delete", "--yes"], "--all"),
         (vec!["queue", "bounce", "--tenant", "demo"], "--yes"),
+        (vec!["dead-letter", "list", "--reason", "nonsense"], "body-lost"),
     ] {
         let output = cluster.run(&arguments)?;
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {complaint}");
         assert!(complaint.contains(word), "{arguments:?}: {complaint}");
     }
+    let output = cluster.run(&["queue", "delete", "--tenant", "nosuch", "--yes"])?;
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 

@@ -46,6 +46,11 @@ async fn dead_letters_are_listed_and_shown() {
     let told: Vec<_> = letters(&cluster, None).await.into_iter().map(|l| (l.number, l.reason, l.decodable)).collect();
     assert_eq!(told, [(1, "body-lost".to_owned(), true), (2, "undecodable".to_owned(), false)]);
     assert_eq!(letters(&cluster, by_tenant("acme")).await.len(), 1);
+    let of_reason = |reason: &str| Some(api::QueueFilter { reason: reason.into(), ..api::QueueFilter::default() });
+    assert_eq!(letters(&cluster, of_reason("undecodable")).await.len(), 1);
+    let request = api::ListDeadLettersRequest { filter: of_reason("nonsense"), ..Default::default() };
+    let refusal = cluster.dead_letters().list_dead_letters(request).await.unwrap_err();
+    assert!(refusal.message().contains("none of body-lost undecodable"), "{}", refusal.message());
     let shown = cluster.dead_letters().get_dead_letter(api::GetDeadLetterRequest { number: 1 }).await.unwrap();
     let shown = shown.into_inner();
     assert_eq!((shown.message_id, shown.why.as_str()), (record.id.message.to_string(), "no chunk 3"));

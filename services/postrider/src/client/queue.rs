@@ -308,11 +308,15 @@ fn draw(view: &View, page: &mut Page) {
         }
         page.table(&table);
     }
-    if let Some(intake @ 1..) = view.intake {
-        page.line(&format!("{intake} messages of several parts wait to be split."));
+    match view.intake {
+        None | Some(0) => {}
+        Some(1) => page.line("1 message of several parts waits to be split."),
+        Some(intake) => page.line(&format!("{intake} messages of several parts wait to be split.")),
     }
-    if let Some(dead @ 1..) = view.dead {
-        page.line(&format!("{dead} dead letters are kept."));
+    match view.dead {
+        None | Some(0) => {}
+        Some(1) => page.line("1 dead letter is kept."),
+        Some(dead) => page.line(&format!("{dead} dead letters are kept.")),
     }
     if view.answered_members.is_empty() && view.silent_members.is_empty() {
         page.line("No delivery process is alive: nothing is being sent.");

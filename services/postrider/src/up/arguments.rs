@@ -37,7 +37,8 @@ pub struct UpArgs {
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u16).range(0..=64_900))]
     pub port_base: u16,
 
-    /// Settings of the services: tables [ingress], [delivery], [control], [receiver], [nats], [log].
+    /// Settings of the services: tables [ingress], [delivery], [control], [receiver], [nats], [log]. The environment goes before
+    /// it, and counts without it: POSTRIDER_DELIVERY__LONGEST_REPLY_SECS=10.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 

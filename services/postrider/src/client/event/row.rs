@@ -35,7 +35,7 @@ pub const COLUMNS: [(&str, &str); 29] = [
     ("size_bytes", "bytes of the message"),
     ("accept_time", "when the message was accepted"),
     ("next", "where it goes: tier, site, hold, dead, finished; empty: it stays"),
-    ("next_to", "the tier, the site, the rule that holds it, or why it is dead"),
+    ("next_to", "the tier, the site, the order that holds it, or why it is dead"),
     ("next_reason", "why it waits there"),
     ("next_until", "when its next turn is expected"),
     ("metadata_json", "the tenant's own words, a JSON object"),
