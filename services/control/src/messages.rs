@@ -14,6 +14,7 @@ use crate::api::Api;
 use crate::events::{AHEAD, Export, broken};
 use crate::flat::EventFilter;
 use crate::life::{Known, life};
+use crate::orders;
 use crate::queue::ask;
 use crate::wire::{moment, optional, required};
 
@@ -108,9 +109,13 @@ async fn tell(api: &Api, message: MessageId, records: &[Record], now: Timestamp)
         .into_iter()
         .flat_map(|answer| answer.parts.into_iter().map(move |part| (answer.member.clone(), part)))
         .collect();
-    let orders = crate::orders::given(api).await?;
-    let known = Known { message, records, held: &held, silent: &asked.silent, orders: &orders, now };
+    let known = Known { message, records, held: &held, silent: &asked.silent, orders: &[], now };
     match life(&known) {
+        // Orders concern what waits alone, and are not read for anything else.
+        Some(told) if told.parts.iter().any(|part| part.waiting.is_some()) => {
+            let orders = orders::given(api).await?;
+            Ok(life(&Known { orders: &orders, ..known }).unwrap_or(told))
+        }
         Some(told) => Ok(told),
         None => Err(not_recorded(api, message, &asked.silent, now)),
     }
