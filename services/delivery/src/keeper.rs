@@ -111,7 +111,7 @@ impl Keeper {
 
     /// Does not fill READY faster than it is emptied, nor beyond what is kept for moves.
     async fn until_ready_has_room(&self, stop: &CancellationToken) {
-        while !stop.is_cancelled() && self.spool.fullness() >= Spool::FULL {
+        while !stop.is_cancelled() && self.spool.ready_fullness() >= Spool::FULL {
             stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
         }
         if self.spool.place_state(Place::Ready).await.is_ok_and(|ready| ready.messages > READY_IS_BUSY) {

@@ -340,7 +340,11 @@ async fn watch_readiness(shared: &Shared, ready: &ReadinessFlag) {
         let strained = shared.strain.observe(oldest.max(silent), now);
         shared.metrics.watched(shared.room.held_bytes(), oldest, shared.spool.fullness());
         // Full streams leave it ready: 452 tells senders more than a refused connection.
-        if !shared.spool.connected() {
+        if let Some(error) = shared.spool.broken() {
+            ready.unmet(format!(
+                "{error}: mail is answered with 451 until the disk is looked after and this is started again"
+            ));
+        } else if !shared.spool.connected() {
             ready.unmet("no connection to NATS: mail is answered with 451");
         } else if strained {
             ready.unmet(format!(

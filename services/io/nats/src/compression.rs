@@ -19,7 +19,7 @@ const LARGE: usize = 32 * 1024;
 const LEVEL: i32 = 1;
 
 /// Bytes of one piece of the sample; there are three.
-const PIECE: usize = 4 * 1024;
+const PIECE: usize = 1024;
 
 thread_local! {
     // zstd's working memory, kept from message to message: making it anew costs as much as a small message itself.

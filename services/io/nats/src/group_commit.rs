@@ -99,6 +99,11 @@ impl GroupCommit {
         Ok(Self { _open: Arc::new(Open(Arc::clone(&desk))), desk })
     }
 
+    /// The error after which nothing is promised.
+    pub(crate) fn broken(&self) -> Option<NotOnDisk> {
+        self.desk.lock().broken.clone()
+    }
+
     /// Returns when everything that nats-server had acknowledged at the call is on disk.
     pub(crate) async fn wait(&self) -> Result<(), NotOnDisk> {
         let receiver = {
@@ -170,7 +175,7 @@ mod tests {
         })
         .unwrap();
         assert!(commit.wait().await.unwrap_err().to_string().contains("I/O error"));
-        assert!(commit.wait().await.is_err());
+        assert!(commit.wait().await.is_err() && commit.broken().is_some());
     }
 
     #[tokio::test]

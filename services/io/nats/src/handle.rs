@@ -12,6 +12,7 @@ use postrider_proto::Packet;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::layout::TIER_UNACKNOWLEDGED;
 use crate::link::Link;
 
 /// A packet that is ours until its handle is used.
@@ -69,6 +70,17 @@ enum End {
     Whole(Box<str>),
 }
 
+/// Whether somebody may have had a message before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Nobody.
+    No,
+    /// Only if the consumer was made anew.
+    AfterARestart,
+    /// It was delivered before.
+    Likely,
+}
+
 /// How long a confirmation is waited for before it is asked again.
 const CONFIRMATION: Duration = Duration::from_secs(5);
 
@@ -89,6 +101,20 @@ impl Handle {
         match &self.end {
             End::Numbers([a, b, c, d, e]) => format!("{}{a}.{b}.{c}.{d}.{e}", self.origin.prefix),
             End::Whole(whole) => whole.to_string(),
+        }
+    }
+
+    /// Whether somebody may have had this message before, and died before its acknowledgement: it was delivered before, or is among
+    /// the first deliveries of a consumer that was made anew, as after a restart of a single server.
+    pub(crate) fn may_be_a_repeat(&self) -> Repeat {
+        match self.end {
+            End::Numbers([delivered, ..]) if delivered > 1 => Repeat::Likely,
+            End::Numbers([_, _, number, ..])
+                if i64::try_from(number).is_ok_and(|number| number > TIER_UNACKNOWLEDGED) =>
+            {
+                Repeat::No
+            }
+            End::Numbers(_) | End::Whole(_) => Repeat::AfterARestart,
         }
     }
 

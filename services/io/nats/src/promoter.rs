@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use postrider_dispatch::promote::{BatchDecision, DueMail, HeadDecision, Placement, judge_head, judge_pulled};
-use postrider_model::{Class, Envelope, ShardId, Tier};
+use postrider_dispatch::promote::{BatchDecision, DueMail, HeadDecision, Placement, due_at, judge_head, judge_pulled};
+use postrider_model::{Class, Envelope, ShardId, Tier, Timestamp};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::handle::Leased;
+use crate::handle::{Leased, Repeat};
+use crate::layout::MOVE_WAIT;
 use crate::spool::Spool;
 use crate::stay::Stay;
 use crate::subject::{self, StreamName};
@@ -90,11 +91,17 @@ async fn promote(
 ) {
     let delay = spool.tier_delays().of(tier);
     let mut puller = TierPuller::new(spool, tier, class);
+    let mut reconnects = spool.reconnects();
+    let mut connected = spool.server_now();
     while !shutdown.is_cancelled() {
         let now = spool.server_now();
+        if reconnects.has_changed().unwrap_or(false) {
+            reconnects.mark_unchanged();
+            connected = now;
+        }
         let pause = match spool.tier_head(tier, class).await.map(|head| judge_head(head, delay, now)) {
             Ok(HeadDecision::Promote) => {
-                match promote_batch(spool, &mut puller, (tier, class), is_wanted, tell).await {
+                match promote_batch(spool, &mut puller, (tier, class), connected, is_wanted, tell).await {
                     // All of what is due is in the hands of another promoter.
                     Batch { promoted: 0, unwilling: false } => Duration::from_millis(100).min(delay),
                     Batch { promoted: 0, unwilling: true } => UNWILLING,
@@ -128,6 +135,7 @@ async fn promote_batch(
     spool: &Spool,
     puller: &mut TierPuller,
     (tier, class): (Tier, Class),
+    connected: Timestamp,
     is_wanted: &(impl Fn(&Envelope) -> bool + Sync),
     tell: &(impl Fn(PromoterEvent) + Sync),
 ) -> Batch {
@@ -139,7 +147,11 @@ async fn promote_batch(
         match pulled {
             Err(undecodable) => spool.bury_undecodable(undecodable).await,
             Ok(leased) => match judge_pulled(leased.stored, delay, now) {
-                BatchDecision::Promote if is_wanted(leased.packet.envelope()) => {
+                // What may be in READY already, from a promoter that died, goes there and not to a tier: the shard's owner knows it
+                // for the first ten minutes only.
+                BatchDecision::Promote
+                    if is_wanted(leased.packet.envelope()) || may_be_in_ready(&leased, delay, (connected, now)) =>
+                {
                     wanted.push((leased, Placement::Ready))
                 }
                 BatchDecision::Promote => {
@@ -174,6 +186,17 @@ async fn promote_batch(
             std::future::ready(Batch { promoted: batch.promoted + u64::from(moved), unwilling })
         });
     moved.await
+}
+
+/// Whether a promoter that is gone may have published it: then it was due when that one had it, before the consumer was made
+/// anew or before the ack wait. What was put back because it was not due comes again when it is.
+fn may_be_in_ready(leased: &Leased, delay: Duration, (connected, now): (Timestamp, Timestamp)) -> bool {
+    let due = due_at(leased.stored, delay);
+    match leased.handle.may_be_a_repeat() {
+        Repeat::No => false,
+        Repeat::AfterARestart => due < connected,
+        Repeat::Likely => due.after(MOVE_WAIT) <= now || due < connected,
+    }
 }
 
 /// Where the due mail of a shard goes: as its owner answers, if it wants to be asked.

@@ -21,6 +21,8 @@ pub(crate) struct Room {
 #[derive(Clone, Copy, Default)]
 struct State {
     fullness: f64,
+    /// Of READY.
+    ready: f64,
     /// Of HOLD.
     hold: f64,
     /// What the server's clock said, and when that was by a clock of ours that nobody sets.
@@ -38,6 +40,10 @@ fn local_now() -> Timestamp {
 impl Room {
     pub(crate) fn fullness(&self) -> f64 {
         self.read().fullness
+    }
+
+    pub(crate) fn ready_fullness(&self) -> f64 {
+        self.read().ready
     }
 
     pub(crate) fn hold_fullness(&self) -> f64 {
@@ -96,7 +102,7 @@ fn watched(layout: &ShardLayout) -> Vec<StreamName> {
 /// Asks once.
 pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
     let mut fullest = 0.0f64;
-    let mut hold = 0.0f64;
+    let (mut hold, mut ready) = (0.0f64, 0.0f64);
     for stream in watched(layout).into_iter().chain([StreamName::Hold]) {
         let asked_at = Instant::now();
         let info = match context.request::<_, _, StreamInfo>(format!("STREAM.INFO.{stream}"), &()).await {
@@ -112,6 +118,9 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
             let share = share(used.bytes, limits.max_bytes);
             match stream {
                 StreamName::Hold => hold = share,
+                StreamName::ReadyBulk(_) | StreamName::ReadyTransactional => {
+                    (ready, fullest) = (ready.max(share), fullest.max(share));
+                }
                 _ => fullest = fullest.max(share),
             }
         }
@@ -121,7 +130,7 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
             room.write(|state| state.server = Some((said, asked_at + round_trip / 2)));
         }
     }
-    room.write(|state| (state.fullness, state.hold) = (fullest, hold));
+    room.write(|state| (state.fullness, state.ready, state.hold) = (fullest, ready, hold));
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a share of 0 to 1 needs no exact bytes")]

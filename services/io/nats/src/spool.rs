@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::bucket::Bucket;
 use crate::config::NatsConfig;
 use crate::connect::{self, ConnectError};
+use crate::group_commit::NotOnDisk;
 use crate::layout::{self, LayoutError};
 use crate::link::Link;
 use crate::room::{self, Room};
@@ -135,6 +136,16 @@ impl Spool {
     /// [`Spool::FULL`] on, new mail is refused with 452.
     pub fn fullness(&self) -> f64 {
         self.inner.room.fullness()
+    }
+
+    /// As [`Spool::fullness`], of READY alone: what is moved there need not wait for others.
+    pub fn ready_fullness(&self) -> f64 {
+        self.inner.room.ready_fullness()
+    }
+
+    /// Why nothing counts as stored any more, if the disk has refused what was acknowledged (`sync_folder`).
+    pub fn broken(&self) -> Option<NotOnDisk> {
+        self.inner.link.commit.as_ref()?.broken()
     }
 
     /// Whether HOLD takes no more: what is suspended then waits in the longest tier.

@@ -32,7 +32,10 @@ const REPEATS: Duration = Duration::from_secs(60);
 
 /// How long a promoter or splitter may take. Well below [`REPEATS`]: when one dies between its publish and its ack, what the
 /// next one publishes again must still be recognised.
-const MOVE_WAIT: Duration = Duration::from_secs(25);
+pub(crate) const MOVE_WAIT: Duration = Duration::from_secs(25);
+
+/// How many envelopes of a tier promoters may hold at a time.
+pub(crate) const TIER_UNACKNOWLEDGED: i64 = 4_096;
 
 /// A member that has not renewed for this long is gone.
 pub(crate) const MEMBER_TTL: Duration = Duration::from_secs(15);
@@ -199,7 +202,7 @@ fn consumer(which: &Consumer) -> pull::Config {
             (subject::ready_consumer(*shard), subject::all_ready(*shard), Duration::from_secs(20 * 60), 20_000)
         }
         Consumer::Retry(tier, class) => {
-            (subject::retry_consumer(*tier, *class), subject::all_retry(*tier, *class), MOVE_WAIT, 4_096)
+            (subject::retry_consumer(*tier, *class), subject::all_retry(*tier, *class), MOVE_WAIT, TIER_UNACKNOWLEDGED)
         }
         Consumer::Split(class) => (subject::split_consumer(*class), subject::intake(*class), MOVE_WAIT, 1_024),
     };
