@@ -186,7 +186,7 @@ fn machine() -> anyhow::Result<String> {
         read("/proc/sys/kernel/osrelease").trim(),
         env!("CARGO_PKG_VERSION"),
         first_line(&nats, &["--version"]),
-        first_line(Path::new("postconf"), &["mail_version"]),
+        first_line(Path::new("postconf"), &["-d", "mail_version"]),
     ))
 }
 
