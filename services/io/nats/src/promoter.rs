@@ -28,8 +28,8 @@ const WINDOW: usize = 256;
 /// An owner that has not answered by then is not waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long mail that falls due is gathered, in a tier of a minute or longer.
-const GATHER: Duration = Duration::from_secs(1);
+/// How long mail that falls due is gathered, in a tier that is not shortened.
+const GATHER: Duration = Duration::from_secs(2);
 
 /// How long to leave READY alone when it took nothing.
 const UNWILLING: Duration = Duration::from_secs(5);
@@ -110,7 +110,7 @@ async fn promote(
                     Batch { promoted: 0, unwilling: true } => UNWILLING,
                     Batch { promoted, .. } if promoted >= BATCH as u64 => continue,
                     // What falls due one by one goes together: each look, question and pull costs as much as a message.
-                    Batch { .. } => GATHER.min(delay / 60),
+                    Batch { .. } => GATHER.min(delay / 10),
                 }
             }
             // Short tiers, as in trials, are looked at more often.
