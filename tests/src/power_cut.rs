@@ -78,16 +78,17 @@ pub struct Recording {
     syncs: Vec<(Duration, Duration)>,
 }
 
-/// Records when postrider's thread for group commit syncs, beside the servers' files: `up` has this process id.
+/// Records when postrider's thread for group commit syncs, beside the servers' files: `up` has this process id. Nothing to record
+/// where there is none, and nats-server calls fsync itself.
 ///
 /// # Errors
 /// If it cannot be traced.
-pub fn record_syncs(up: u32, data: &Path) -> Result<Child> {
+pub fn record_syncs(up: u32, data: &Path) -> Result<Option<Child>> {
     let threads = std::fs::read_dir(format!("/proc/{up}/task"))?.collect::<std::io::Result<Vec<_>>>()?;
     let named = |task: &&std::fs::DirEntry| {
         std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim_end() == "group-commit")
     };
-    let thread = threads.iter().find(named).context("no thread for group commit")?.file_name();
+    let Some(thread) = threads.iter().find(named).map(std::fs::DirEntry::file_name) else { return Ok(None) };
     let file = data.join("syncs");
     let tracer = Command::new("strace")
         .args(["-q", "-ttt", "-T", "-e", "signal=none", "-e", "trace=syncfs", "-o"])
@@ -97,7 +98,7 @@ pub fn record_syncs(up: u32, data: &Path) -> Result<Child> {
         .stderr(Stdio::null())
         .spawn()?;
     wait::until("a traced sync", || Ok(file.metadata().ok().filter(|file| file.len() > 0)))?;
-    Ok(tracer)
+    Ok(Some(tracer))
 }
 
 impl Recording {

@@ -87,12 +87,6 @@ fn class_quorum_survives_the_loss_of_one_server_with_its_store() -> Result<()> {
     come_back(&plan, &sent, "class quorum, a server lost with its store")
 }
 
-/// Who calls fsync or syncfs, if anybody does.
-enum Syncs {
-    Servers,
-    Us,
-}
-
 /// A cluster whose power was cut under load.
 struct PowerCut {
     plan: Plan,
@@ -102,20 +96,17 @@ struct PowerCut {
 
 impl PowerCut {
     /// All mail waits.
-    fn of(flags: &[&str], servers: &[&str], syncs: Syncs) -> Result<Self> {
+    fn of(flags: &[&str], servers: &[&str]) -> Result<Self> {
         let plan = Plan::new()?.with(flags);
         let recorded = power_cut::recorded_nats_server(plan.folder())?;
         let cluster = begin(&plan.clone().nats_server(recorded))?;
-        Self::under_load(plan, cluster, servers, syncs)
+        Self::under_load(plan, cluster, servers)
     }
 
-    fn under_load(plan: Plan, mut cluster: Cluster, servers: &[&str], syncs: Syncs) -> Result<Self> {
+    fn under_load(plan: Plan, mut cluster: Cluster, servers: &[&str]) -> Result<Self> {
         let data = plan.folder().join("data");
         let load = Load::begin(cluster.ready.relay, "power", faults::MANY_SITES);
-        let tracer = match syncs {
-            Syncs::Servers => None,
-            Syncs::Us => Some(power_cut::record_syncs(cluster.process().id(), &data)?),
-        };
+        let tracer = power_cut::record_syncs(cluster.process().id(), &data)?;
         load.until_accepted(WAITING)?;
         kill(&mut cluster)?;
         let sent = load.finish(0)?;
@@ -144,7 +135,7 @@ fn class_disk_on_one_server_survives_a_power_cut() -> Result<()> {
         return Ok(());
     }
     let _turn = turn();
-    let cut = PowerCut::of(&["--durability", "disk"], &["nats"], Syncs::Us)?;
+    let cut = PowerCut::of(&["--durability", "disk", "--nats", "1"], &["nats"])?;
     for percent in [50, 100] {
         let sent = cut.back_to(percent, Disk::Journal)?;
         come_back(&cut.plan, &sent, "class disk, a power cut")?;
@@ -160,10 +151,10 @@ fn class_disk_survives_a_power_cut_while_mail_is_delivered() -> Result<()> {
     }
     let _turn = turn();
     let sink = Sink::start("127.0.0.1:0".parse()?)?;
-    let plan = Plan::new()?.with(&["--durability", "disk", "--trust-loopback"]).short_tiers();
+    let plan = Plan::new()?.with(&["--durability", "disk", "--nats", "1", "--trust-loopback"]).short_tiers();
     let recorded = power_cut::recorded_nats_server(plan.folder())?;
     let cluster = plan.clone().nats_server(recorded).route("*", sink.address).start()?;
-    let cut = PowerCut::under_load(plan, cluster, &["nats"], Syncs::Us)?;
+    let cut = PowerCut::under_load(plan, cluster, &["nats"])?;
     let before = sink.lines()?;
     drop(sink);
     for percent in [50, 100] {
@@ -191,7 +182,7 @@ fn class_disk_on_three_servers_survives_a_power_cut_of_all() -> Result<()> {
     }
     let _turn = turn();
     // Class quorum+disk is the same three servers with the same settings.
-    let cut = PowerCut::of(&["--durability", "disk", "--nats", "3"], &["nats-1", "nats-2", "nats-3"], Syncs::Servers)?;
+    let cut = PowerCut::of(&["--durability", "disk", "--nats", "3"], &["nats-1", "nats-2", "nats-3"])?;
     let sent = cut.back_to(100, Disk::Journal)?;
     come_back(&cut.plan, &sent, "three servers, a power cut")
 }
@@ -202,7 +193,7 @@ fn class_process_does_not_survive_a_power_cut() -> Result<()> {
         return Ok(());
     }
     let _turn = turn();
-    let cut = PowerCut::of(&["--durability", "process"], &["nats"], Syncs::Servers)?;
+    let cut = PowerCut::of(&["--durability", "process"], &["nats"])?;
     let sent = cut.back_to(100, Disk::Journal)?;
     let sink = Sink::start("127.0.0.1:0".parse()?)?;
     let cluster = cut.plan.clone().short_tiers().with(&["--trust-loopback"]).route("*", sink.address).start()?;

@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::config::NatsConfig;
-use crate::group_commit::GroupCommit;
+use crate::group_commit::{GroupCommit, suits};
 use crate::link::Link;
 
 /// The oldest nats-server that is not refused.
@@ -76,6 +76,10 @@ pub(crate) async fn connect(config: &NatsConfig, name: &str) -> Result<Link, Con
     let commit = match &config.sync_folder {
         Some(_) if config.replicas > 1 => {
             return Err(ConnectError::Config("sync_folder goes with a single server (replicas = 1)".to_owned()));
+        }
+        Some(folder) if folder.exists() && !suits(folder) => {
+            let why = "sync_folder lies on a filesystem that does not keep a renamed file through a power cut; use ext4 or btrfs";
+            return Err(ConnectError::Config(why.to_owned()));
         }
         Some(folder) => Some(
             GroupCommit::start(folder)

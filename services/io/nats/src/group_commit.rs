@@ -70,11 +70,14 @@ impl Desk {
                 return;
             }
             let group = std::mem::take(&mut state.waiting);
+            let broken = state.broken.clone();
             drop(state);
-            let synced = sync();
-            if let Err(error) = &synced {
+            // Who came while a sync failed was acknowledged before it: the next one would say nothing of what is missing.
+            let synced = broken.map_or_else(&sync, Err);
+            if let Err(error) = &synced
+                && self.lock().broken.replace(error.clone()).is_none()
+            {
                 tracing::error!(%error, "nothing is accepted any more: look after the disk, then start again");
-                self.lock().broken = Some(error.clone());
             }
             // Whoever does not wait any more has given up.
             group.into_iter().for_each(|waiter| drop(waiter.send(synced.clone())));
@@ -120,13 +123,10 @@ impl GroupCommit {
     }
 }
 
-/// Whether group commit keeps its promise on the filesystem of a folder, and its number (`statfs(2)`, `f_type`) if not.
-///
-/// # Errors
-/// The number of a filesystem that does not promise it, or 0 if it cannot be told.
-pub fn suits(folder: &Path) -> Result<(), u64> {
-    let kind = File::open(folder).and_then(|folder| Ok(fstatfs(folder)?.f_type)).map_err(|_| 0_u64)?;
-    if SUITABLE.contains(&kind) { Ok(()) } else { Err(u64::try_from(kind).unwrap_or(0)) }
+/// Whether group commit keeps its promise on the filesystem of a folder; not if that cannot be told.
+pub fn suits(folder: &Path) -> bool {
+    let kind = File::open(folder).and_then(|folder| Ok(fstatfs(folder)?.f_type));
+    kind.is_ok_and(|kind| SUITABLE.contains(&kind))
 }
 
 #[cfg(test)]
@@ -167,6 +167,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_came_while_a_sync_failed_is_told_so_too() {
+        let (begun, begins) = mpsc::channel();
+        let (end, ends) = mpsc::channel();
+        let commit = GroupCommit::with(move || {
+            begun.send(()).unwrap();
+            ends.recv().unwrap()
+        })
+        .unwrap();
+        let wait = |commit: GroupCommit| tokio::spawn(async move { commit.wait().await });
+        let first = wait(commit.clone());
+        while begins.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        let second = wait(commit.clone());
+        while commit.desk.lock().waiting.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        end.send(Err(NotOnDisk("I/O error".to_owned()))).unwrap();
+        // The next sync would succeed: the kernel tells of an error once.
+        end.send(Ok(())).unwrap();
+        assert!(first.await.unwrap().is_err());
+        assert!(second.await.unwrap().is_err());
+    }
+
+    #[tokio::test]
     async fn after_an_error_nothing_counts_as_on_disk() {
         let fails = std::sync::atomic::AtomicBool::new(true);
         let commit = GroupCommit::with(move || match fails.swap(false, std::sync::atomic::Ordering::Relaxed) {
@@ -183,6 +208,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(GroupCommit::start(folder.path()).unwrap().wait().await.is_ok());
         assert!(GroupCommit::start(&folder.path().join("missing")).is_err());
-        assert_eq!(suits(Path::new("/proc")), Err(0x9fa0));
+        assert!(!suits(Path::new("/proc")) && !suits(&folder.path().join("missing")));
     }
 }

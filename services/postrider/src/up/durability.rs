@@ -66,7 +66,7 @@ impl Keeping {
     /// How the promise of a class is kept with the store in a folder, by so many servers or by as many as are best; nothing if it
     /// cannot be kept by so many.
     pub fn of(class: Durability, servers: Option<u8>, data: &Path) -> Option<Self> {
-        let together = || postrider_nats::suits(data).is_ok();
+        let together = || postrider_nats::suits(data);
         let (servers, sync) = match (class, servers) {
             (Durability::Process, None | Some(1)) => (1, Sync::Never),
             (Durability::Disk, None | Some(1)) if together() => (1, Sync::Together),
