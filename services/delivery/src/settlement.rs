@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use postrider_dispatch::settle::{DoneSet, Settle, SettleStep, moved_state};
-use postrider_model::{Body, EnvelopeId, Move, ShardId};
+use postrider_model::{Body, BodyRef, EnvelopeId, Move, ShardId};
 use postrider_nats::{BodyError, Handle, Spool};
 use postrider_proto::Packet;
 use postrider_runtime::{clock, fault};
@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What a shard's settles share. Cheap to clone.
 #[derive(Clone)]
 pub struct Settlements {
+    /// The shard.
+    pub shard: ShardId,
     /// The way to JetStream.
     pub spool: Spool,
     /// The shard's journal.
@@ -71,11 +73,15 @@ impl Settlements {
                 fault::point(fault_name(&step));
                 settle.done();
             } else if step == SettleStep::AckOld {
-                // All that counts is stored. It leaves memory, and the acknowledgement goes on beside: an envelope that comes
-                // again meanwhile is only acknowledged.
-                tracing::warn!(%id, "an acknowledgement is not confirmed yet; asking on");
+                // All that counts is stored. It leaves memory, and its end goes on beside: an envelope that comes again meanwhile is
+                // only acknowledged. A consumer that was made anew since never confirms what the one before it handed out.
+                tracing::warn!(%id, "an acknowledgement is not confirmed yet; looking for the record");
                 self.done_set().copied(id);
-                tokio::spawn(self.clone().acknowledge(settle, handle, packet));
+                let body = match packet.body() {
+                    Body::Stored(stored) => Some(stored.clone()),
+                    Body::Inline { .. } => None,
+                };
+                tokio::spawn(self.clone().acknowledge(settle, handle, body));
                 return Ok(());
             } else {
                 self.pause().await?;
@@ -127,26 +133,28 @@ impl Settlements {
                 }
             }
             SettleStep::AckOld => handle.confirm_ack(self.spool.publish_budget()).await.is_ok(),
-            SettleStep::DeleteBody => {
-                if let Body::Stored(stored) = packet.body()
-                    && let Err(error) = self.spool.delete_body(stored).await
-                {
-                    tracing::debug!(%id, %error, "a body is left to age out");
-                }
-                true
-            }
+            SettleStep::DeleteBody => match packet.body() {
+                Body::Stored(stored) => self.delete(&id, stored).await,
+                Body::Inline { .. } => true,
+            },
         }
     }
 
-    /// Asks for the acknowledgement until it is confirmed, and does what is left.
-    async fn acknowledge(self, mut settle: Settle, handle: Handle, mut packet: Packet) {
+    /// Ends the old record's stay by its sequence, until somebody says that it is over, and does what is left.
+    async fn acknowledge(self, mut settle: Settle, handle: Handle, body: Option<BodyRef>) {
         let id = settle.id();
         while settle.step() != SettleStep::Finished {
-            let step = settle.step();
+            let work = async {
+                match (settle.step(), &body) {
+                    (SettleStep::AckOld, _) => self.spool.end_unconfirmed(self.shard, &handle).await.is_ok(),
+                    (_, Some(body)) => self.delete(&id, body).await,
+                    (_, None) => true,
+                }
+            };
             let done = tokio::select! {
                 biased;
                 () = self.lost.cancelled() => return,
-                done = self.fence.guard(self.perform(&settle, step, &handle, &mut packet)) => done.unwrap_or(false),
+                done = self.fence.guard(work) => done.unwrap_or(false),
             };
             if done {
                 settle.done();
@@ -155,6 +163,13 @@ impl Settlements {
             }
         }
         self.finished(&id);
+    }
+
+    async fn delete(&self, id: &EnvelopeId, body: &BodyRef) -> bool {
+        if let Err(error) = self.spool.delete_body(body).await {
+            tracing::debug!(%id, %error, "a body is left to age out");
+        }
+        true
     }
 
     fn finished(&self, id: &EnvelopeId) {
@@ -224,3 +239,6 @@ fn failed(id: &EnvelopeId, what: &str, error: &dyn std::fmt::Display) -> bool {
     tracing::warn!(%id, %error, "cannot {what} yet; trying again");
     false
 }
+
+#[cfg(test)]
+mod tests;

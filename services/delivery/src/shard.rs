@@ -147,6 +147,7 @@ impl ShardTask {
         }
         let journal = journal?;
         let settlements = Settlements {
+            shard: self.shard,
             spool: self.tools.spool.clone(),
             journal,
             done,

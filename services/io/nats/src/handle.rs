@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::layout::TIER_UNACKNOWLEDGED;
 use crate::link::Link;
+use crate::pull::ack_details;
 
 /// A packet that is ours until its handle is used.
 #[derive(Debug)]
@@ -101,6 +102,14 @@ impl Handle {
         match &self.end {
             End::Numbers([a, b, c, d, e]) => format!("{}{a}.{b}.{c}.{d}.{e}", self.origin.prefix),
             End::Whole(whole) => whole.to_string(),
+        }
+    }
+
+    /// Where the message lies in its stream, and when that took it; `None` if its subject is of a form that is not known.
+    pub(crate) fn place(&self) -> Option<(u64, Timestamp)> {
+        match &self.end {
+            End::Numbers([_, sequence, _, nanos, _]) => Some((*sequence, Timestamp::from_millis(nanos / 1_000_000))),
+            End::Whole(whole) => ack_details(whole).map(|details| (details.sequence, details.stored)),
         }
     }
 

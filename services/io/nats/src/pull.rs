@@ -292,10 +292,10 @@ fn says(message: &Message, what: &str) -> bool {
 
 /// What an ack subject says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Details {
+pub(crate) struct Details {
     /// Of the stream.
-    sequence: u64,
-    stored: Timestamp,
+    pub(crate) sequence: u64,
+    pub(crate) stored: Timestamp,
     /// The number among the consumer's deliveries.
     delivery: u64,
     /// Still to come.
@@ -303,7 +303,7 @@ struct Details {
 }
 
 /// From an ack subject in its form of 9 tokens or the later one of 11 and more.
-fn ack_details(reply: &str) -> Option<Details> {
+pub(crate) fn ack_details(reply: &str) -> Option<Details> {
     let tokens: Vec<&str> = reply.split('.').collect();
     // $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>
     let (sequence, delivery, nanos, pending) = match tokens.len() {

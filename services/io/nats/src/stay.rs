@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::RawMessageErrorKind;
-use postrider_model::Timestamp;
+use postrider_model::{ShardId, Timestamp};
 
 use crate::body::BodyError;
 use crate::handle::Handle;
 use crate::spool::Spool;
-use crate::subject::StreamName;
+use crate::subject::{self, StreamName};
 
 /// A confirmation that takes longer does not come, or costs more than taking the record out by its sequence.
 const PROMPT: Duration = Duration::from_secs(2);
@@ -32,6 +32,25 @@ impl Spool {
         if handle.ack_confirmed(PROMPT).await.is_ok() {
             return Ok(());
         }
+        self.take_out(stream, sequence, stored).await
+    }
+
+    /// Ends the stay of a record of READY whose acknowledgement was asked for and not confirmed: its consumer may have been made
+    /// anew since, and knows nothing of it. For the owner of the shard, when all that the record led to is stored.
+    ///
+    /// # Errors
+    /// Nobody answers: try again.
+    pub async fn end_unconfirmed(&self, shard: ShardId, handle: &Handle) -> Result<(), BodyError> {
+        match handle.place() {
+            Some((sequence, stored)) => {
+                self.take_out(subject::ready_stream(&self.layout(), shard), sequence, stored).await
+            }
+            None => handle.confirm_ack(PROMPT).await.map_err(|error| BodyError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// Takes a record out by its sequence, if it is there still.
+    async fn take_out(&self, stream: StreamName, sequence: u64, stored: Timestamp) -> Result<(), BodyError> {
         let unavailable = |why: String| BodyError::Unavailable(why);
         let queue = self.context().get_stream_no_info(stream.to_string()).await;
         let queue = queue.map_err(|error| unavailable(error.to_string()))?;

@@ -120,9 +120,9 @@ fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|folder| folder.join("nats-server"));
     // Where deploy/local/nats-server unpacks it.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let unpacked =
-        std::fs::read_dir(target.join("nats-server")).into_iter().flatten().flatten().map(|file| file.path());
+    let test = std::env::current_exe().unwrap();
+    let folders = test.ancestors().filter_map(|folder| std::fs::read_dir(folder.join("nats-server")).ok());
+    let unpacked = folders.flatten().flatten().map(|file| file.path());
     let mut candidates = named.into_iter().chain(unpacked).chain(on_path);
     candidates.find(|candidate| candidate.is_file()).unwrap_or_else(|| {
         panic!(

@@ -1,0 +1,165 @@
+//! Settles against a real nats-server that forgets, is full, or answers late.
+
+// Only a part of the harness is needed here.
+#[allow(dead_code, clippy::panic, reason = "the harness of another package's tests")]
+#[path = "../../../io/nats/tests/nats/server.rs"]
+mod server;
+
+use std::time::Instant;
+
+use postrider_dispatch::settle::{BodyState, SettlePlan};
+use postrider_model::{Class, Envelope, EnvelopeState, MessageId, Outcome, RecipientOutcome, Record, ReversePath};
+use postrider_nats::{Leased, NatsConfig};
+use prometheus::{Histogram, HistogramOpts};
+use tokio_util::task::AbortOnDropHandle;
+
+use self::server::{Server, eventually};
+use super::*;
+
+fn shard() -> ShardId {
+    "t00".parse().unwrap()
+}
+
+fn packet(number: u8, body: Body) -> Packet {
+    let envelope = Envelope {
+        message: MessageId::new(clock::now(), [number; 10]),
+        part: 0,
+        tenant: "acme".parse().unwrap(),
+        class: Class::Transactional,
+        campaign: None,
+        pool: None,
+        sender: ReversePath::Null,
+        recipients: vec!["user@example.net".parse().unwrap()],
+        arrival: clock::now(),
+        not_before: None,
+        expiry: clock::now().after(Duration::from_secs(100_000)),
+        header_message_id: "1@acme.example".into(),
+        from_domain: None,
+        size_bytes: 5,
+        eight_bit: false,
+        smtputf8: false,
+        metadata: Vec::new(),
+        state: EnvelopeState {
+            hop: 0,
+            attempt: 0,
+            site: "example.net".parse().unwrap(),
+            slice: 0,
+            pending: vec![0],
+            last_reply: None,
+        },
+    };
+    Packet::new(envelope, body)
+}
+
+fn hello() -> Body {
+    Body::Inline { bytes: "hello".into(), compressed: false }
+}
+
+fn record(packet: &Packet, outcome: Outcome, next: &Move) -> Record {
+    let envelope = packet.envelope();
+    let recipient = envelope.recipients[0].clone();
+    Record {
+        id: packet.id(),
+        at: clock::now(),
+        shard: shard(),
+        tenant: envelope.tenant.clone(),
+        class: envelope.class,
+        campaign: None,
+        pool: None,
+        site: envelope.state.site.clone(),
+        sender: envelope.sender.clone(),
+        header_message_id: envelope.header_message_id.clone(),
+        arrival: envelope.arrival,
+        size_bytes: 5,
+        metadata: Vec::new(),
+        attempt: None,
+        outcomes: vec![RecipientOutcome { index: 0, recipient, outcome, reply: None }],
+        next: Some(next.clone()),
+    }
+}
+
+/// Settles of a shard whose member renews for as long as they are there.
+struct Shard {
+    settlements: Settlements,
+    _renewing: AbortOnDropHandle<()>,
+}
+
+impl Shard {
+    fn of(spool: &Spool) -> Self {
+        let (fence, lost) = (SharedFence::default(), CancellationToken::new());
+        let publish = Histogram::with_opts(HistogramOpts::new("publish", "as in the service")).unwrap();
+        let journal = Journal::begin(spool.clone(), shard(), 0, fence.clone(), publish, lost.clone());
+        fence.renewed_at(Instant::now());
+        let renewed = fence.clone();
+        let renewing = AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                renewed.renewed_at(Instant::now());
+            }
+        }));
+        let done = Arc::default();
+        let settlements = Settlements { shard: shard(), spool: spool.clone(), journal, done, fence, lost };
+        Self { settlements, _renewing: renewing }
+    }
+
+    async fn settle(&self, leased: Leased, outcome: Outcome, next: Move) {
+        let Leased { packet, handle, .. } = leased;
+        let record = Some(record(&packet, outcome, &next));
+        let plan = SettlePlan { id: packet.id(), record, body: BodyState::from(packet.body()), next };
+        self.settlements.settle(Settle::new(plan), handle, packet).await.unwrap();
+    }
+}
+
+async fn pull(spool: &Spool) -> Leased {
+    let mut puller = spool.puller(shard());
+    eventually("mail", async || puller.pull(1, 1 << 20).await.pop()).await.unwrap()
+}
+
+/// As after a restart of a single server, which keeps no consumers: the one of before is made anew.
+async fn forget_consumer(server: &Server, spool: &Spool) {
+    let ready = server.jetstream().await.get_stream("READY_T").await.unwrap();
+    ready.delete_consumer("ready-t00").await.unwrap();
+    spool.ensure().await.unwrap();
+}
+
+async fn is_settled(shard: &Shard) {
+    eventually("the end of the settle", async || (shard.settlements.journal.tracker().unfinished() == 0).then_some(()))
+        .await;
+    assert!(shard.settlements.journal.tracker().through() > 0);
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_was_heard_and_not_confirmed_is_not_asked_for_for_ever() {
+    let server = Server::start();
+    let spool = server.spool_of(&NatsConfig { publish_budget_secs: 1, ..server.config() }).await;
+    let shard = Shard::of(&spool);
+    let body = spool.store_body("hello".into(), postrider_nats::Sharing::Own).await.unwrap();
+    // What lies before it keeps the new consumer from having come so far.
+    spool.publish_ready(&packet(2, hello())).await.unwrap();
+    spool.publish_ready(&packet(1, body)).await.unwrap();
+    let _before = pull(&spool).await;
+    let leased = pull(&spool).await;
+    leased.handle.confirm_ack(Duration::from_secs(10)).await.unwrap();
+    forget_consumer(&server, &spool).await;
+    shard.settle(leased, Outcome::Delivered, Move::Finished).await;
+    is_settled(&shard).await;
+    let bodies = server.jetstream().await.get_stream("BODY_0").await.unwrap();
+    assert_eq!(bodies.cached_info().state.messages, 0, "its body goes with it");
+}
+
+#[tokio::test]
+async fn what_was_handed_out_by_a_consumer_that_is_gone_ends_by_its_sequence() {
+    let server = Server::start();
+    let spool = server.spool_of(&NatsConfig { publish_budget_secs: 1, ..server.config() }).await;
+    let shard = Shard::of(&spool);
+    spool.publish_ready(&packet(1, hello())).await.unwrap();
+    spool.publish_ready(&packet(2, hello())).await.unwrap();
+    let leased = pull(&spool).await;
+    let first = leased.packet.id();
+    forget_consumer(&server, &spool).await;
+    shard.settle(leased, Outcome::Delivered, Move::Finished).await;
+    is_settled(&shard).await;
+    let left = pull(&spool).await;
+    assert_ne!(left.packet.id(), first, "only the other one is left");
+    assert_eq!(spool.depths().await.unwrap().iter().map(|depth| depth.count).sum::<u64>(), 1);
+}
