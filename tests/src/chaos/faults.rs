@@ -49,6 +49,7 @@ pub fn happen(world: &mut World, kind: Kind) -> Result<Sent> {
         Kind::TwoOwners => owners::two(world)?,
         Kind::Poison => records::poison(world)?,
         Kind::NextVersion => records::next_version(world)?,
+        Kind::DiskSlow => store::slow(world)?,
     }
     Ok(Sent::default())
 }

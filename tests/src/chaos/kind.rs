@@ -42,11 +42,13 @@ pub enum Kind {
     Poison,
     /// Records for a newer reader lie in READY, in tiers and in INTAKE.
     NextVersion,
+    /// Every write of nats-server to its store takes up to half a second.
+    DiskSlow,
 }
 
 impl Kind {
     /// All of them; seed n is of kind n modulo their number.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Kill,
         Self::Freeze,
         Self::NatsKilled,
@@ -63,6 +65,7 @@ impl Kind {
         Self::TwoOwners,
         Self::Poison,
         Self::NextVersion,
+        Self::DiskSlow,
     ];
 
     /// The kind of a seed.
@@ -89,6 +92,7 @@ impl Kind {
             Self::TwoOwners => "two-owners",
             Self::Poison => "poison",
             Self::NextVersion => "next-version",
+            Self::DiskSlow => "disk-slow",
         }
     }
 
@@ -107,6 +111,7 @@ impl Kind {
             Self::ClockStep if super::faults::clock::library().is_none() => {
                 Some("libfaketime is not installed (Debian: faketime)".to_owned())
             }
+            Self::DiskSlow => crate::power_cut::obstacle(),
             _ => None,
         }
     }

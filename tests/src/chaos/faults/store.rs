@@ -1,8 +1,8 @@
-//! JetStream's store without room, and without leave to write. Root ignores the bits of a mode and a mount with open files
+//! JetStream's store without room, without leave to write, and slow. Root ignores the bits of a mode and a mount with open files
 //! cannot be made read-only, so files and folders are made immutable (`chattr +i`): every write fails, of open files too.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -62,6 +62,50 @@ pub fn read_only(world: &mut World) -> Result<()> {
     }
     world.outage(at);
     Ok(())
+}
+
+/// The calls by which nats-server changes its store. Sockets are written to by others.
+const WRITES: &str = "pwrite64,fsync,fdatasync,openat,ftruncate,renameat,unlinkat";
+
+/// The store is slow for a while: a tracer holds up each of those calls before it is made.
+///
+/// # Errors
+/// If the server cannot be traced.
+pub fn slow(world: &mut World) -> Result<()> {
+    for _ in 0..world.dice.between(1, 2) {
+        world.pass(100, 1_000);
+        let (each, time) = (world.dice.millis(20, 500), world.dice.millis(4_000, 12_000));
+        let server = world.cluster.servers().id(0)?;
+        let at = doubt::now();
+        let calls = world.clocks.path().join("slow-calls");
+        let mut tracer = Command::new("strace")
+            .args(["-f", "-q", "-e", "signal=none", "-e", &format!("trace={WRITES}"), "-o"])
+            .arg(&calls)
+            .args(["-e", &format!("inject={WRITES}:delay_enter={}", each.as_micros())])
+            .args(["-p", &server.to_string()])
+            .stderr(Stdio::null())
+            .spawn()
+            .context("strace")?;
+        let traced = crate::wait::until("the tracer of nats-server", || Ok((tracer_of(server)? != 0).then_some(())));
+        std::thread::sleep(time);
+        // Asked to end, it lets go of the server; killed, it would leave calls held up.
+        let asked = crate::process::signal_to(tracer.id(), "TERM");
+        tracer.wait()?;
+        traced.and(asked)?;
+        world.outage(at);
+        let held_up = std::fs::read_to_string(&calls)?.matches("(DELAYED)").count();
+        ensure!(held_up > 0, "the tracer held up no call of nats-server");
+        let each = each.as_millis();
+        world.tell(&format!("disk slow for {:.1} s ({each} ms for each of {held_up} calls)", time.as_secs_f64()));
+    }
+    Ok(())
+}
+
+/// Who traces a process; 0 if nobody does.
+fn tracer_of(process: u32) -> Result<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).context("no TracerPid")?;
+    Ok(line.trim().parse()?)
 }
 
 /// Files and folders that nobody may change, or may again.
