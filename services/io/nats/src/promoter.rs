@@ -10,6 +10,7 @@ use futures_util::{StreamExt, stream};
 use postrider_dispatch::promote::{BatchDecision, DueMail, HeadDecision, Placement, due_at, judge_head, judge_pulled};
 use postrider_model::{Class, Envelope, ShardId, Tier, Timestamp};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::handle::{Leased, Repeat};
@@ -148,7 +149,9 @@ async fn promote_batch(
     let now = spool.server_now();
     let mut due: HashMap<ShardId, DueMail<Leased>> = HashMap::new();
     let mut wanted = Vec::new();
-    for pulled in puller.pull(BATCH).await {
+    let batch = puller.pull(BATCH).await;
+    let until = puller.ours_until();
+    for pulled in batch {
         match pulled {
             Err(undecodable) => spool.bury_undecodable(undecodable).await,
             Ok(leased) => match judge_pulled(leased.stored, delay, now) {
@@ -173,7 +176,7 @@ async fn promote_batch(
     let placed = join_all(due.into_iter().map(|(shard, due)| place(spool, shard, due))).await;
     let moved = stream::iter(placed.into_iter().flatten().chain(wanted))
         .map(|(leased, placement)| async move {
-            let moved = move_one(spool, leased, tier, placement, || {
+            let moved = move_one(spool, leased, (tier, placement), until, || {
                 tell(match placement {
                     Placement::Ready => PromoterEvent::Published { tier, class },
                     Placement::Tier(_) => PromoterEvent::Delayed { tier, class },
@@ -216,19 +219,28 @@ async fn place(spool: &Spool, shard: ShardId, due: DueMail<Leased>) -> Vec<(Leas
     due.by_state(jams.as_deref(), spool.server_now(), &delays)
 }
 
-async fn move_one(spool: &Spool, leased: Leased, from: Tier, to: Placement, published: impl Fn()) -> bool {
+async fn move_one(
+    spool: &Spool,
+    leased: Leased,
+    (from, to): (Tier, Placement),
+    until: Instant,
+    published: impl Fn(),
+) -> bool {
     let Leased { packet, handle, sequence, stored } = leased;
     let moved = match to {
-        Placement::Ready => spool.publish_ready(&packet).await,
-        Placement::Tier(tier) => spool.delay_again(&packet, tier, (from, sequence)).await,
+        Placement::Ready => spool.move_leased(&packet, to, until).await,
+        Placement::Tier(tier) => spool.delay_again(&packet, tier, (from, sequence), until).await,
     };
     if let Err(error) = moved {
         tracing::warn!(id = %packet.id(), %error, "not promoted now");
-        handle.hand_back_for(UNWILLING).await;
+        // What may be stored after all comes again when the ack wait is over, as from a promoter that died.
+        if !error.is_in_doubt() {
+            handle.hand_back_for(UNWILLING).await;
+        }
         return false;
     }
     published();
-    let stay = Stay { stream: StreamName::Retry(from), sequence, stored, handle };
+    let stay = Stay { stream: StreamName::Retry(from), sequence, stored, handle, until };
     if let Err(error) = spool.end_stay(stay).await {
         tracing::debug!(id = %packet.id(), %error, "a promoted envelope comes again");
     }

@@ -58,6 +58,8 @@ pub(crate) struct RawPuller {
     name: String,
     inbox: Option<(String, Subscriber)>,
     requests: u64,
+    /// When the last request was made.
+    asked: Instant,
     open: Option<Open>,
     arrived: VecDeque<Raw>,
     pause: Duration,
@@ -96,6 +98,7 @@ impl RawPuller {
             name: placed.name,
             inbox: None,
             requests: 0,
+            asked: Instant::now(),
             open: None,
             arrived: VecDeque::new(),
             pause: Duration::ZERO,
@@ -127,6 +130,12 @@ impl RawPuller {
         self.arrived.drain(..).collect()
     }
 
+    /// When what was pulled last was asked for, at the earliest: its lease began no sooner. Not for READY, where what is late is
+    /// taken too.
+    pub(crate) fn asked(&self) -> Instant {
+        self.asked
+    }
+
     async fn ask(&mut self, wish: Wish) -> Result<(), String> {
         self.exhausted = false;
         if self.inbox.is_none() {
@@ -136,6 +145,7 @@ impl RawPuller {
         }
         let Some((inbox, _)) = &self.inbox else { return Ok(()) };
         self.requests += 1;
+        self.asked = Instant::now();
         let reply = format!("{inbox}.{}", self.requests);
         let expires = wish.expires.min(Duration::from_secs(2));
         let request = BatchConfig {
@@ -175,6 +185,10 @@ impl RawPuller {
                 Err(_) => {
                     self.missed = true;
                     self.open = None;
+                    // What comes late would be taken for what the next request brings, and its lease for a young one.
+                    if !matches!(self.which, Consumer::Ready(_)) {
+                        self.inbox = None;
+                    }
                 }
             }
         }

@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use postrider_model::{ShardId, Timestamp};
+use tokio::time::Instant;
 
 use crate::body::BodyError;
 use crate::handle::Handle;
+use crate::layout::MOVE_WAIT;
 use crate::spool::Spool;
 use crate::subject::{self, StreamName};
 
 /// A confirmation that takes longer does not come, or costs more than taking the record out by its sequence.
 const PROMPT: Duration = Duration::from_secs(2);
+
+/// What is published at the last moment is stored before the ack wait is over.
+const MARGIN: Duration = Duration::from_secs(5);
 
 /// A record of a work queue that is leased.
 pub(crate) struct Stay {
@@ -20,6 +25,14 @@ pub(crate) struct Stay {
     pub(crate) sequence: u64,
     pub(crate) stored: Timestamp,
     pub(crate) handle: Handle,
+    /// Until when it is ours to move: whoever was frozen past that may not know what another has made of it.
+    pub(crate) until: Instant,
+}
+
+/// Until when what was asked for at `asked` may be moved: for as long as nobody else is handed it, and some time before for what
+/// is on its way.
+pub(crate) fn ours_until(asked: Instant) -> Instant {
+    asked + MOVE_WAIT - MARGIN
 }
 
 impl Spool {
@@ -28,7 +41,7 @@ impl Spool {
     /// # Errors
     /// Nobody answers: the record comes again, and its id shows that it is a repeat.
     pub(crate) async fn end_stay(&self, stay: Stay) -> Result<(), BodyError> {
-        let Stay { stream, sequence, stored, handle } = stay;
+        let Stay { stream, sequence, stored, handle, until: _ } = stay;
         if handle.ack_confirmed(PROMPT).await.is_ok() {
             return Ok(());
         }

@@ -6,11 +6,13 @@ use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind}
 use futures_util::TryStreamExt;
 use postrider_model::{Class, ShardId, SiteName, TenantId, Tier, Timestamp};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::handle::{Leased, Undecodable};
 use crate::layout::Consumer;
 use crate::pull::{RawPuller, Wish, decode};
 use crate::spool::Spool;
+use crate::stay;
 use crate::subject::{self, StreamName};
 
 /// A queue could not be looked at.
@@ -50,6 +52,11 @@ impl TierPuller {
     pub(crate) async fn pull(&mut self, max_messages: usize) -> Vec<Result<Leased, Undecodable>> {
         let wish = Wish { messages: max_messages, bytes: 16 << 20, expires: Duration::ZERO };
         self.raw.pull(wish).await.into_iter().filter_map(decode).collect()
+    }
+
+    /// Until when what was pulled last is ours to move.
+    pub(crate) fn ours_until(&self) -> Instant {
+        stay::ours_until(self.raw.asked())
     }
 
     pub(crate) async fn stop(self) {

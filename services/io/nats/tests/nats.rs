@@ -29,6 +29,9 @@ mod shard_state;
 #[path = "nats/intake.rs"]
 mod intake;
 
+#[path = "nats/frozen.rs"]
+mod frozen;
+
 #[path = "nats/bodies.rs"]
 mod bodies;
 

@@ -162,3 +162,46 @@ async fn the_same_short_tier_takes_an_envelope_again_and_again_and_loses_none() 
     stop.cancel();
     promoters.await.unwrap();
 }
+
+#[tokio::test]
+async fn what_may_have_been_split_before_goes_to_ready_and_to_no_tier() {
+    let server = Server::start();
+    let (spool, stop) = (spool(&server).await, CancellationToken::new());
+    let none = Credit { granted: 0, turn_in: Duration::ZERO };
+    let owner = owner(&server, none, none, stop.clone()).await;
+    let publish = async |n: u64| {
+        let body = spool.place_body("hello".into(), postrider_nats::Sharing::Shared).await.unwrap();
+        let part = |number: u32, site: &str| {
+            let site = site.parse().unwrap();
+            let state = postrider_model::EnvelopeState { site, ..lasting(n).state };
+            postrider_proto::Packet::new(postrider_model::Envelope { part: number, state, ..lasting(n) }, body.clone())
+        };
+        let parts = [part(0, "example.net"), part(1, "other.example"), part(2, "example.net")];
+        spool.publish_intake(&lasting(n).message, Class::Transactional, &parts).await.unwrap();
+    };
+    let split = async || {
+        let once = CancellationToken::new();
+        let tell = |event| {
+            if let postrider_nats::SplitterEvent::Split { .. } = event {
+                once.cancel();
+            }
+        };
+        spool.run_splitter(once.clone(), tell).await;
+    };
+    eventually("the state", async || spool.tier_for(&lasting(1), Tier::H1)).await;
+    // It runs before the record is there: so nobody can have had that before.
+    tokio::join!(split(), publish(1));
+    assert_eq!((count(&spool, None).await, count(&spool, Some(Tier::M1)).await), (1, 2), "a new one");
+
+    // A splitter had it that may have got as far as READY before its site was closed.
+    publish(2).await;
+    let intake = server.jetstream().await.get_stream("INTAKE").await.unwrap();
+    let died: async_nats::jetstream::consumer::PullConsumer = intake.get_consumer("split-t").await.unwrap();
+    let pulled = died.fetch().max_messages(1).messages().await.unwrap();
+    let message = futures_util::StreamExt::next(&mut std::pin::pin!(pulled)).await.unwrap().unwrap();
+    message.ack_with(async_nats::jetstream::AckKind::Nak(None)).await.unwrap();
+    split().await;
+    assert_eq!((count(&spool, None).await, count(&spool, Some(Tier::M1)).await), (4, 2), "a repeat");
+    stop.cancel();
+    owner.await.unwrap();
+}
