@@ -92,8 +92,14 @@ struct State {
 
 type Job = Box<dyn FnOnce()>;
 
+/// What the server sends by itself, and to which inbox.
+pub type Pushed = (Inbox, Push<Payload>);
+
+/// Where that goes.
+pub type Words = mpsc::UnboundedSender<Pushed>;
+
 /// Whose inbox it is, and where its answers and pushes go.
-type Listener = (Life, mpsc::UnboundedSender<Job>, mpsc::UnboundedSender<Push<Payload>>);
+type Listener = (Life, mpsc::UnboundedSender<Job>, Words);
 
 impl Nats {
     /// A server without streams, in a good network.
@@ -198,7 +204,7 @@ impl Nats {
             let inboxes = self.state.inboxes.borrow();
             let Some((_, down, sender)) = inboxes.get(&inbox) else { continue };
             let sender = sender.clone();
-            drop(down.send(Box::new(move || drop(sender.send(push)))));
+            drop(down.send(Box::new(move || drop(sender.send((inbox, push))))));
         }
         self.state.wake.notify_one();
     }
@@ -299,13 +305,12 @@ impl Client {
         drop(self.up.send(Box::new(job)));
     }
 
-    /// A place where answers to a pull arrive.
-    pub fn inbox(&self) -> (Inbox, mpsc::UnboundedReceiver<Push<Payload>>) {
+    /// An inbox for the answers to a pull.
+    pub fn listen(&self, words: &Words) -> Inbox {
         let inbox = self.nats.state.next_inbox.get() + 1;
         self.nats.state.next_inbox.set(inbox);
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.nats.state.inboxes.borrow_mut().insert(inbox, (self.life, self.down.clone(), sender));
-        (inbox, receiver)
+        self.nats.state.inboxes.borrow_mut().insert(inbox, (self.life, self.down.clone(), words.clone()));
+        inbox
     }
 
     /// Nobody listens there any more.

@@ -1,7 +1,7 @@
 //! Pulling from a consumer: one request is open at a time, and what comes to one that was given up is taken all the same. The shape of
 //! `services/io/nats/src/pull.rs`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use postrider_dispatch::takeover::Deliveries;
@@ -9,13 +9,18 @@ use postrider_model::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{Consumer, GRACE, Leased, OPEN, Spool};
-use crate::jetstream::Push;
-use crate::nats::{Payload, Unanswered};
+use crate::jetstream::{Inbox, Push};
+use crate::nats::{Pushed, Unanswered, Words};
 
 /// Pulls from one consumer; one request at a time.
 pub struct Puller {
     spool: Spool,
     consumer: Consumer,
+    /// One subscription for all requests: what comes to one that was given up comes here too.
+    words: Words,
+    pushes: mpsc::UnboundedReceiver<Pushed>,
+    /// Requests that have had no end, the open one among them.
+    asked: BTreeSet<Inbox>,
     open: Option<Open>,
     arrived: VecDeque<Leased>,
     exhausted: bool,
@@ -24,23 +29,26 @@ pub struct Puller {
 }
 
 struct Open {
-    inbox: u64,
-    pushes: mpsc::UnboundedReceiver<Push<Payload>>,
+    inbox: Inbox,
     remaining: usize,
     until: Timestamp,
 }
 
-impl Drop for Open {
+impl Drop for Puller {
     fn drop(&mut self) {
-        self.pushes.close();
+        self.asked.iter().for_each(|inbox| self.spool.client.close(*inbox));
     }
 }
 
 impl Puller {
     pub(super) fn new(spool: Spool, consumer: Consumer) -> Self {
+        let (words, pushes) = mpsc::unbounded_channel();
         Self {
             spool,
             consumer,
+            words,
+            pushes,
+            asked: BTreeSet::new(),
             open: None,
             arrived: VecDeque::new(),
             exhausted: false,
@@ -63,11 +71,12 @@ impl Puller {
 
     fn ask(&mut self, room: usize, wait: bool) {
         self.exhausted = false;
-        let (inbox, pushes) = self.spool.client.inbox();
+        let inbox = self.spool.client.listen(&self.words);
+        self.asked.insert(inbox);
         let expires = if wait { OPEN } else { Duration::ZERO };
         let grace = if wait { GRACE } else { Duration::from_secs(2) };
         let until = self.spool.sim.now().after(expires + grace);
-        self.open = Some(Open { inbox, pushes, remaining: room, until });
+        self.open = Some(Open { inbox, remaining: room, until });
         let (stream, config) = (self.consumer.stream(), self.consumer.config());
         self.spool.client.tell(move |server, now| {
             if server.pull(&stream, &config.name, (inbox, room), expires, now).is_err() {
@@ -79,59 +88,43 @@ impl Puller {
 
     async fn take_next(&mut self) {
         while self.arrived.is_empty() {
-            let Some(open) = &mut self.open else { return };
-            let sim = self.spool.sim.clone();
+            let Some(until) = self.open.as_ref().map(|open| open.until) else { return };
             tokio::select! {
                 biased;
-                push = open.pushes.recv() => match push {
-                    Some(push) => self.note(push),
-                    None => {
-                        sim.sleep(Duration::from_millis(50)).await;
-                        self.end();
-                    }
-                },
-                () = sim.sleep_until(open.until) => {
+                Some(pushed) = self.pushes.recv() => self.note(pushed),
+                () = self.spool.sim.sleep_until(until) => {
                     self.missed = true;
-                    self.end();
+                    self.open = None;
                 }
             }
         }
     }
 
     fn take_ready(&mut self) {
-        while let Some(push) = self.open.as_mut().and_then(|open| open.pushes.try_recv().ok()) {
-            self.note(push);
+        while let Ok(pushed) = self.pushes.try_recv() {
+            self.note(pushed);
         }
     }
 
-    fn note(&mut self, push: Push<Payload>) {
-        match push {
+    fn note(&mut self, (inbox, push): Pushed) {
+        let ended = match push {
             Push::Message(leased) => {
                 self.missed |= self.deliveries.came(leased.token.delivery);
                 self.arrived.push_back(leased);
-                if let Some(open) = &mut self.open {
-                    open.remaining -= 1;
-                    if open.remaining == 0 {
-                        self.end();
-                    }
-                }
+                // Whichever request it came to.
+                self.open.take_if(|open| {
+                    open.remaining = open.remaining.saturating_sub(1);
+                    open.remaining == 0
+                });
+                return;
             }
-            Push::Exhausted => {
-                self.exhausted = true;
-                self.end();
-            }
-            Push::TooMany => self.end(),
-        }
-    }
-
-    fn end(&mut self) {
-        // What still comes to a request that was given up is taken all the same.
-        if let Some(mut open) = self.open.take() {
-            while let Ok(Push::Message(leased)) = open.pushes.try_recv() {
-                self.missed |= self.deliveries.came(leased.token.delivery);
-                self.arrived.push_back(leased);
-            }
-            self.spool.client.close(open.inbox);
+            Push::Exhausted => true,
+            Push::TooMany => false,
+        };
+        self.asked.remove(&inbox);
+        self.spool.client.close(inbox);
+        if self.open.take_if(|open| open.inbox == inbox).is_some() {
+            self.exhausted = ended;
         }
     }
 
