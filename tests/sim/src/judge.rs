@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use postrider_dispatch::dispatcher::Conversation;
 use postrider_dispatch::limits::Shaping;
-use postrider_dispatch::ownership::FENCE;
+use postrider_dispatch::ownership::{FENCE, Lease};
 use postrider_model::{EnvelopeId, MemberId, MessageId, Outcome, PartNumber, ShardId, SiteName, Timestamp};
 
 use crate::exec::{Life, Sim};
@@ -18,8 +18,8 @@ use crate::spool::{LAYOUT, REPEATS, list_leases};
 /// A part of a message.
 pub type Part = (MessageId, PartNumber);
 
-/// The one thing that may be done for a shard that was released.
-pub const ACK: &str = "an acknowledgement";
+/// What may be done for a shard that was released: nothing depends on it.
+pub const AFTERWARDS: [&str; 2] = ["an acknowledgement", "an acceptance"];
 
 /// How long ownership is in doubt after somebody wrote to the lease bucket: all have seen it, and permits of before have ended.
 const IN_DOUBT: Duration = Duration::from_secs(40);
@@ -214,9 +214,9 @@ impl Judge {
             return;
         }
         let leases = list_leases(&mut self.nats.server.borrow_mut(), now);
+        let may = |lease: &Lease| !lease.released || AFTERWARDS.contains(&what);
         match leases.shards.get(&shard) {
-            // An acknowledgement that is asked for beside may outlive a release: everything that counts is stored.
-            Some((lease, _)) if lease.owner == member && lease.epoch == epoch && (!lease.released || what == ACK) => {}
+            Some((lease, _)) if lease.owner == member && lease.epoch == epoch && may(lease) => {}
             lease => self.violated(format!(
                 "invariant 4: {what} of {shard} by {member} ({life:?}) in epoch {epoch}, but the lease says {lease:?}"
             )),

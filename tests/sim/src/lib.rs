@@ -3,7 +3,6 @@
 //! reads a clock or rolls other dice.
 //!
 //! `POSTRIDER_SIM_SEEDS=10000 cargo test --release -p postrider-sim` takes 240 s of processor time, so two minutes on two free cores.
-//! Two of these 10,000 do not hold yet: in 4029 and 6659 an envelope lies in READY for good, and its shard's owner does not begin it.
 //!
 //! Whether it would notice: what was broken on purpose, one line at a time, and the first seed that failed (of 0, 1, 2, ...).
 //!

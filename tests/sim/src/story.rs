@@ -68,17 +68,23 @@ pub fn tell_of(seed: u64, listening: bool) -> Verdict {
     sim.spawn(Life::WORLD, tell(Rc::clone(&story), calm.clone()));
     let broken = judge.clone();
     sim.run(BEGIN.after(Duration::from_secs(3_600)), || calm.is_cancelled() || broken.is_violated());
-    let mut at = sim.now();
-    let last = at.after(PATIENCE);
-    while !judge.is_violated() && at < last && !judge.is_over() {
-        // Whatever ended by itself (its name was taken by a late word of its earlier life) is started again by whoever watches over it.
-        story.borrow_mut().replace_ended();
-        at = at.after(Duration::from_secs(5));
-        sim.run(at, || broken.is_violated());
+    let last = sim.now().after(PATIENCE);
+    loop {
+        let mut at = sim.now();
+        while !judge.is_violated() && at < last && !judge.is_over() {
+            // Whatever ended by itself (its name was taken by a late word of its earlier life) is started again by whoever watches
+            // over it.
+            story.borrow_mut().replace_ended();
+            at = at.after(Duration::from_secs(5));
+            sim.run(at, || broken.is_violated());
+        }
+        // What is doubled later counts too: everything that is still on its way arrives, and senders go on until they are heard.
+        let rest = sim.now().after(Duration::from_secs(130));
+        sim.run(rest, || broken.is_violated());
+        if judge.is_violated() || judge.is_over() || sim.now() >= last {
+            break;
+        }
     }
-    // What is doubled later counts too: everything that is still on its way arrives.
-    let rest = sim.now().after(Duration::from_secs(130));
-    sim.run(rest, || broken.is_violated());
     if !judge.is_violated() {
         judge.conclude();
     }

@@ -12,8 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Here, PAUSE};
 use crate::jetstream::Token;
-use crate::judge::{ACK, Work};
+use crate::judge::{AFTERWARDS, Work};
 use crate::nats::Packet;
+
+const ACK: &str = AFTERWARDS[0];
+const ACCEPTANCE: &str = AFTERWARDS[1];
 
 /// Records in one flush.
 const FLUSH: usize = 500;
@@ -74,12 +77,13 @@ impl Settlements {
                 lines.drain(..).map(|line| (line.record, line.done)).unzip();
             let moving: Vec<EnvelopeId> =
                 records.iter().filter(|record| record.next.is_some()).map(|record| record.id).collect();
+            let what = if moving.is_empty() { ACCEPTANCE } else { "a record" };
             let flush = self.through.borrow_mut().flush_begun();
             let name = format!("{}-{}", self.shard, self.here.sim.below(u64::MAX));
             let records = Rc::new(records);
             let sequence = loop {
                 if self.here.fence.may_act() {
-                    self.here.judge.acts(self.here.life, self.shard, self.epoch, "a record");
+                    self.here.judge.acts(self.here.life, self.shard, self.epoch, what);
                     if let Ok(sequence) = self.here.spool.publish_events(self.shard, Rc::clone(&records), &name).await {
                         break sequence;
                     }
