@@ -1,9 +1,11 @@
 //! Mail as it lies in the streams, for people: listed or counted by a filter. Looked through from end to end, as far as the filter
 //! does not narrow it.
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use postrider_dispatch::rules::{matches, waits};
 use postrider_model::{RuleAction, RuleFilter, WaitReason};
-use postrider_nats::{Found, Place};
+use postrider_nats::{BodyError, Found, Place};
+use postrider_proto::Packet;
 use postrider_proto::control::v1 as api;
 use postrider_proto::control::v1::delivery_query::Ask;
 use tonic::Status;
@@ -18,6 +20,9 @@ use crate::wire::time;
 const LISTED: usize = 100;
 const MOST_LISTED: usize = 10_000;
 
+/// Packets read at a time.
+const READING: usize = 50;
+
 fn fits(filter: &RuleFilter, place: Place, found: &Found) -> bool {
     let envelope = found.packet.envelope();
     let reason = (place == Place::Hold).then_some(WaitReason::Held);
@@ -31,14 +36,11 @@ fn known_to_owners_only(filter: &RuleFilter) -> bool {
 
 pub(crate) async fn list(api: &Api, request: api::ListMailRequest) -> Result<api::ListMailResponse, Status> {
     let filter = parse(request.filter.unwrap_or_default())?;
-    if known_to_owners_only(&filter) {
-        return Err(Status::invalid_argument(
-            "reason: only `retry` and `held` can be listed; others are counted by `queue summary`, and told of one message by \
-             `message show`",
-        ));
-    }
     let limit = usize::try_from(request.limit).unwrap_or(MOST_LISTED).min(MOST_LISTED);
     let limit = if limit == 0 { LISTED } else { limit };
+    if known_to_owners_only(&filter) {
+        return list_by_owners(api, &filter, limit).await;
+    }
     let mut mail = Vec::new();
     for place in Place::OF_PACKETS {
         let mut scan = api.spool.scan_place(place, &filter);
@@ -47,15 +49,40 @@ pub(crate) async fn list(api: &Api, request: api::ListMailRequest) -> Result<api
                 if mail.len() == limit {
                     return Ok(api::ListMailResponse { mail, truncated: true });
                 }
-                mail.push(told(place, found));
+                mail.push(told(place, &found.packet));
             }
         }
     }
     Ok(api::ListMailResponse { mail, truncated: false })
 }
 
-fn told(place: Place, found: &Found) -> api::Mail {
-    let envelope = found.packet.envelope();
+/// What only the owners of shards know is in READY: they say where, and it is read there.
+async fn list_by_owners(api: &Api, filter: &RuleFilter, limit: usize) -> Result<api::ListMailResponse, Status> {
+    let most = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
+    let query = api::MatchesQuery { filter: Some(filter.into()), limit: most };
+    let asked = ask(api, Ask::Matches(query)).await?;
+    if !asked.silent.is_empty() {
+        let silent = asked.silent.join(", ");
+        return Err(Status::unavailable(format!("did not answer, and may hold some of it: {silent}; try again")));
+    }
+    let places: Vec<_> = asked.answers.into_iter().flat_map(|answer| answer.ready).collect();
+    let truncated = places.len() > limit;
+    let reads = places.into_iter().take(limit).map(async |place| {
+        let Ok(shard) = place.shard.parse() else { return Ok(None) };
+        match api.spool.reread_packet(shard, place.sequence).await {
+            Ok(packet) if matches(filter, packet.envelope()) => Ok(Some(told(Place::Ready, &packet))),
+            // It has gone meanwhile.
+            Ok(_) | Err(BodyError::Gone { .. }) => Ok(None),
+            Err(error) => Err(Status::unavailable(format!("{error}; try again"))),
+        }
+    });
+    let mail: Vec<_> =
+        stream::iter(reads).buffered(READING).try_filter_map(async |mail| Ok(mail)).try_collect().await?;
+    Ok(api::ListMailResponse { mail, truncated })
+}
+
+fn told(place: Place, packet: &Packet) -> api::Mail {
+    let envelope = packet.envelope();
     api::Mail {
         message_id: envelope.message.to_string(),
         part: envelope.part,

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use postrider_model::{MemberId, MessageId, RuleFilter, WaitReason};
+use postrider_model::{MemberId, MessageId, RuleFilter, ShardId, WaitReason};
 use postrider_proto::control::v1::delivery_query::Ask;
-use postrider_proto::control::v1::{DeliveryAnswer, DeliveryQuery, ReasonCount, SummaryRow, WaitingPart};
+use postrider_proto::control::v1::{DeliveryAnswer, DeliveryQuery, ReadyPlace, ReasonCount, SummaryRow, WaitingPart};
 use postrider_proto::message_id;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,17 @@ async fn reply(
             }
         }
         Some(Ask::Count(filter)) => match RuleFilter::try_from(filter) {
-            Ok(filter) => answer.matching = matching(worker, filter).await,
+            Ok(filter) => answer.matching = count(matching(worker, filter).await.len()),
+            Err(error) => tracing::warn!(%error, "a filter cannot be read"),
+        },
+        Some(Ask::Matches(asked)) => match RuleFilter::try_from(asked.filter.unwrap_or_default()) {
+            Ok(filter) => {
+                let mut found = matching(worker, filter).await;
+                found.sort_unstable();
+                found.truncate(usize::try_from(asked.limit).unwrap_or(usize::MAX));
+                let place = |(shard, sequence): (ShardId, u64)| ReadyPlace { shard: shard.to_string(), sequence };
+                answer.ready = found.into_iter().map(place).collect();
+            }
             Err(error) => tracing::warn!(%error, "a filter cannot be read"),
         },
         Some(Ask::Scans(_)) => answer.scans = scans.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -85,10 +95,10 @@ async fn summary(worker: &mpsc::Sender<Input>) -> Vec<dispatcher::SummaryRow> {
     receiver.await.unwrap_or_default()
 }
 
-async fn matching(worker: &mpsc::Sender<Input>, filter: RuleFilter) -> u64 {
+async fn matching(worker: &mpsc::Sender<Input>, filter: RuleFilter) -> Vec<(ShardId, u64)> {
     let (sender, receiver) = oneshot::channel();
-    if worker.send(Input::Count(filter, sender)).await.is_err() {
-        return 0;
+    if worker.send(Input::Matching(filter, sender)).await.is_err() {
+        return Vec::new();
     }
     receiver.await.unwrap_or_default()
 }

@@ -68,7 +68,7 @@ pub enum Input {
     /// A promoter asks how much may come.
     Credit(ShardId, Vec<CreditLine>, oneshot::Sender<Vec<Credit>>),
     /// Somebody asks how much of what is held matches a filter.
-    Count(RuleFilter, oneshot::Sender<u64>),
+    Matching(RuleFilter, oneshot::Sender<Vec<(ShardId, u64)>>),
     /// Somebody asks what is held.
     Summary(oneshot::Sender<Vec<SummaryRow>>),
     /// Somebody asks why a message waits.
@@ -252,7 +252,7 @@ impl Worker {
             Input::Credit(shard, lines, answer) => {
                 drop(answer.send(self.dispatcher.credit(shard, &lines, clock::now())));
             }
-            Input::Count(filter, answer) => self.matching(filter, answer),
+            Input::Matching(filter, answer) => self.matching(filter, answer),
             Input::Summary(answer) => drop(answer.send(self.dispatcher.summary())),
             Input::Waiting(message, answer) => drop(answer.send(self.dispatcher.waiting(&message, clock::now()))),
         }

@@ -23,6 +23,19 @@ fn is_tier(place: &serde_json::Value) -> bool {
 }
 
 #[test]
+fn what_only_the_owner_of_a_shard_knows_is_listed_by_its_reason() -> Result<()> {
+    let provider = Provider::start(&[])?;
+    let cluster = Plan::new()?.route("*", provider.address).start()?;
+    let id = submit(&cluster, "delay-10@example.net", "takes its time")?;
+    let listed = |reason: &str| cluster.json(&["queue", "list", "--to-domain", "example.net", "--reason", reason]);
+    let mail =
+        wait::until("the conversation", || Ok(listed("in-flight")?.as_array().and_then(|mail| mail.first()).cloned()))?;
+    assert_eq!((mail["message_id"].as_str(), mail["place"].as_str()), (Some(id.as_str()), Some("ready")), "{mail}");
+    assert_eq!(listed("rate-limit")?, serde_json::json!([]));
+    Ok(())
+}
+
+#[test]
 fn a_deferred_message_is_listed_suspended_released_and_deleted_by_command() -> Result<()> {
     let provider = Provider::start(&[])?;
     let cluster = Plan::new()?.route("*", provider.address).start()?;

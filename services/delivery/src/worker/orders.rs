@@ -94,32 +94,36 @@ impl Worker {
             && filter.tenant.as_ref().is_none_or(|tenant| self.dispatcher.tenant(ticket) == Some(tenant))
     }
 
-    /// Counts how much of what is held matches a filter, conversations under way included, and answers. What is not in memory is
-    /// read again.
-    pub(super) fn matching(&self, filter: RuleFilter, answer: oneshot::Sender<u64>) {
-        let mut count = 0;
+    /// Finds what of all that is held matches a filter, conversations under way included, and answers where in READY it lies. What
+    /// is not in memory is read again.
+    pub(super) fn matching(&self, filter: RuleFilter, answer: oneshot::Sender<Vec<(ShardId, u64)>>) {
+        let mut found = Vec::new();
         let mut unread = Vec::new();
         let mut reasons = HashMap::new();
         for (&ticket, held) in &self.held {
             let reason = self.dispatcher.wait_reason(ticket);
             match held.packet().map(Packet::envelope) {
-                Some(envelope) => count += u64::from(matches(&filter, envelope) && waits(&filter, envelope, reason)),
+                Some(envelope) if matches(&filter, envelope) && waits(&filter, envelope, reason) => {
+                    found.push((held.shard, held.sequence));
+                }
                 None if self.may_match(&filter, ticket, held) => {
                     unread.push((ticket, held.shard, held.sequence));
-                    reasons.insert(ticket, reason);
+                    reasons.insert(ticket, (reason, held.shard, held.sequence));
                 }
-                None => {}
+                _ => {}
             }
         }
         let spool = self.tools.spool.clone();
         tokio::spawn(async move {
             let mut reading = read_again(&spool, unread);
             while let Some((ticket, envelope)) = reading.next().await {
-                let reason = reasons.get(&ticket).copied().flatten();
-                count += u64::from(matches(&filter, &envelope) && waits(&filter, &envelope, reason));
+                let Some(&(reason, shard, sequence)) = reasons.get(&ticket) else { continue };
+                if matches(&filter, &envelope) && waits(&filter, &envelope, reason) {
+                    found.push((shard, sequence));
+                }
             }
             // Whoever asked may have gone.
-            answer.send(count).ok();
+            answer.send(found).ok();
         });
     }
 }
