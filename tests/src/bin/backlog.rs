@@ -28,7 +28,7 @@ Run it built with --release, after cargo build --release -p postrider.
 
   --waiting N     messages to the one site (default 20000)
   --site KIND     closed: nobody listens there until all is accepted; open: it takes --rate a second (default closed)
-  --rate N        what that site takes a second (default 500)
+  --rate N        what that site takes a second (default 500); an open one first gets nine tenths of it with nothing waiting
   --sessions N    SMTP sessions that fill it (default 20)
   --drain SECS    how long to watch its mail come out (default 120)
   --scale F       tiers are shorter by this factor (default 1: a minute to four hours)
@@ -270,14 +270,24 @@ fn run(arguments: &Arguments) -> Result<()> {
 
     let others = Others::begin(cluster.relay, arguments.tenants);
     std::thread::sleep(arguments.quiet);
-    others.stage("burst");
-    let begun = Instant::now();
     let shape = Shape {
         sessions: arguments.sessions,
         rate: u32::MAX,
         recipients: |_| vec!["someone@one.example".to_owned()],
         field: |_| "",
     };
+    if arguments.open {
+        // What the same flow costs the others when nothing waits.
+        others.stage("flowing");
+        let load = Load::begin(cluster.relay, "flow", Shape { rate: arguments.rate * 9 / 10, ..shape });
+        std::thread::sleep(arguments.quiet);
+        let accepted = load.accepted();
+        load.finish(accepted)?;
+        others.stage("between");
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    others.stage("burst");
+    let begun = Instant::now();
     let load = Load::begin(cluster.relay, "one", shape);
     while load.accepted() < arguments.waiting {
         std::thread::sleep(Duration::from_millis(200));

@@ -103,13 +103,15 @@ fn watched(layout: &ShardLayout) -> Vec<StreamName> {
 pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
     let mut fullest = 0.0f64;
     let (mut hold, mut ready) = (0.0f64, 0.0f64);
+    let mut unseen = false;
     for stream in watched(layout).into_iter().chain([StreamName::Hold]) {
         let asked_at = Instant::now();
         let info = match context.request::<_, _, StreamInfo>(format!("STREAM.INFO.{stream}"), &()).await {
             Ok(info) => info,
             Err(error) => {
                 tracing::debug!(%stream, %error, "cannot see how full a stream is");
-                return;
+                unseen = true;
+                continue;
             }
         };
         let round_trip = asked_at.elapsed();
@@ -130,7 +132,13 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
             room.write(|state| state.server = Some((said, asked_at + round_trip / 2)));
         }
     }
-    room.write(|state| (state.fullness, state.ready, state.hold) = (fullest, ready, hold));
+    room.write(|state| {
+        // Of a stream without a leader, the last that was seen counts on.
+        let known = |before: f64, now: f64| if unseen { now.max(before) } else { now };
+        state.fullness = known(state.fullness, fullest);
+        state.ready = known(state.ready, ready);
+        state.hold = known(state.hold, hold);
+    });
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a share of 0 to 1 needs no exact bytes")]
