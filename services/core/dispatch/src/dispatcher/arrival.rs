@@ -36,7 +36,16 @@ impl Dispatcher {
         let held = Held { entry, lane, stage, body, turn: self.now };
         self.bodies.add(&held);
         self.index.insert(held);
-        if !order.is_some_and(|order| self.obey(ticket, order)) {
+        let is_taken_out = match order {
+            // It has no place yet that it could leave: it is received as if nothing had been closed.
+            Some(Order::Flush { given }) => {
+                self.lift(lane, *given);
+                false
+            }
+            Some(order) => self.obey(ticket, order),
+            None => false,
+        };
+        if !is_taken_out {
             self.receive(ticket, room);
         }
         self.keep_within_budget();

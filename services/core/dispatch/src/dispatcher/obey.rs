@@ -93,7 +93,7 @@ impl Dispatcher {
 
     /// Opens a lane that was closed before the order was given. Closures in a row are still counted: if its exchangers fail
     /// again it is left alone for longer.
-    fn lift(&mut self, id: LaneId, given: Timestamp) {
+    pub(super) fn lift(&mut self, id: LaneId, given: Timestamp) {
         let now = self.now;
         let Some(lane) = self.lanes.lane_mut(id).filter(|lane| lane.closed_at < given) else { return };
         lane.ceiling = None;

@@ -172,3 +172,26 @@ fn a_flush_leaves_the_submitters_time_alone() {
     order(&mut world, ticket, Order::Flush { given });
     assert_eq!(world.reason(ticket), Some(WaitReason::NotBefore));
 }
+
+#[test]
+fn what_arrives_under_a_flush_is_sent_once() {
+    let mut world = World::simple();
+    let given = world.now;
+    for _ in 0..3 {
+        let entry = world.entry(Class::Bulk, "acme", "google");
+        world.arrive_under(entry, Order::Flush { given });
+    }
+    world.perform_all();
+    assert_eq!(world.transmitted.len(), 3);
+}
+
+#[test]
+fn what_arrives_under_a_flush_waits_for_the_submitters_time() {
+    let mut world = World::simple();
+    let mut entry = world.entry(Class::Bulk, "acme", "google");
+    entry.not_before = Some(world.now.after(Duration::from_secs(40)));
+    let given = world.now;
+    let ticket = world.arrive_under(entry, Order::Flush { given });
+    assert_eq!(world.reason(ticket), Some(WaitReason::NotBefore));
+    assert!(world.opened().is_none());
+}
