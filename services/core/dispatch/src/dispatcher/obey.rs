@@ -20,6 +20,13 @@ impl Dispatcher {
     pub(super) fn obey(&mut self, ticket: Ticket, order: &Order) -> bool {
         let Some(held) = self.index.get(ticket) else { return false };
         let (lane, stage) = (held.lane, held.stage);
+        // What comes back from a dead connection is not sent once more beside the order: it is settled, and meets it again.
+        if matches!(stage, Stage::InFlight(_)) && !matches!(order, Order::Flush { .. }) {
+            if let Some(held) = self.index.get_mut(ticket) {
+                held.entry.second_chance = true;
+            }
+            return false;
+        }
         match stage {
             Stage::InFlight(_) | Stage::Settling { .. } | Stage::Waiting { reason: WaitReason::Held, .. } => {
                 return false;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_model::{Class, Move, Outcome, Tier, Timestamp, WaitReason};
 
 use super::world::{World, failure, reply};
-use crate::dispatcher::{DispatcherConfig, Fact, FailureScope, Ticket};
+use crate::dispatcher::{AttemptResult, DispatcherConfig, Fact, FailureScope, Ticket};
 use crate::limits::Shaping;
 use crate::rules::Order;
 
@@ -57,7 +57,7 @@ fn a_conversation_under_way_is_let_end() {
     world.transmission().unwrap();
     order(&mut world, ticket, suspend());
     assert_eq!(next(&world, ticket), None);
-    world.attempted(conversation, ticket, |_| crate::dispatcher::AttemptResult::Delivered(reply(250)));
+    world.attempted(conversation, ticket, |_| AttemptResult::Delivered(reply(250)));
     assert_eq!(world.outcomes(ticket), [Outcome::Delivered]);
 }
 
@@ -194,4 +194,26 @@ fn what_arrives_under_a_flush_waits_for_the_submitters_time() {
     let ticket = world.arrive_under(entry, Order::Flush { given });
     assert_eq!(world.reason(ticket), Some(WaitReason::NotBefore));
     assert!(world.opened().is_none());
+}
+
+#[test]
+fn what_is_ordered_while_it_is_sent_over_a_dead_connection_is_not_sent_again_beside_the_order() {
+    for ordered in [suspend(), delete(&[0]), Order::Park] {
+        let mut world = World::simple();
+        world.bulk("acme", "google");
+        let (conversation, first) = world.opened().unwrap();
+        world.greet(conversation);
+        let second = world.bulk("acme", "google");
+        assert_eq!(world.transmission(), Some((conversation, first)));
+        world.attempted(conversation, first, |_| AttemptResult::Delivered(reply(250)));
+        world.fact(Fact::Ready(conversation));
+        assert_eq!(world.transmission(), Some((conversation, second)));
+        order(&mut world, second, ordered);
+        let lost = |_| AttemptResult::Lost { text: "reset".to_owned(), after_end_of_data: false };
+        world.attempted(conversation, second, lost);
+        assert_eq!(world.outcomes(second), [Outcome::Deferred]);
+        world.end(conversation, None);
+        world.perform_all();
+        assert_eq!(world.transmitted.len(), 2);
+    }
 }
