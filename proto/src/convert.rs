@@ -163,14 +163,31 @@ pub(crate) fn envelope(fixed: wire::EnvelopeFixed, state: wire::EnvelopeState) -
 pub(crate) fn body(body: wire::packet::Body) -> Result<Body, ConvertError> {
     match body {
         wire::packet::Body::Inline(inline) => Ok(Body::Inline { bytes: inline.bytes, compressed: inline.compressed }),
-        wire::packet::Body::Stored(stored) => Ok(Body::Stored(BodyRef {
-            stream: u8::try_from(stored.stream).map_err(|_| ConvertError::Impossible("stream"))?,
-            sequences: stored.sequences,
-            length: stored.length,
-            hash: stored.hash,
-            compressed: stored.compressed,
-            shared: stored.shared,
-        })),
+        wire::packet::Body::Stored(stored) => body_ref(stored).map(Body::Stored),
+    }
+}
+
+pub(crate) fn body_ref(stored: wire::BodyRef) -> Result<BodyRef, ConvertError> {
+    Ok(BodyRef {
+        stream: u8::try_from(stored.stream).map_err(|_| ConvertError::Impossible("stream"))?,
+        sequences: stored.sequences,
+        length: stored.length,
+        hash: stored.hash,
+        compressed: stored.compressed,
+        shared: stored.shared,
+        parts: stored.parts,
+    })
+}
+
+pub(crate) fn wire_body_ref(stored: &BodyRef) -> wire::BodyRef {
+    wire::BodyRef {
+        stream: stored.stream.into(),
+        sequences: stored.sequences.clone(),
+        length: stored.length,
+        hash: stored.hash,
+        compressed: stored.compressed,
+        shared: stored.shared,
+        parts: stored.parts,
     }
 }
 
@@ -179,13 +196,6 @@ pub(crate) fn wire_body(body: &Body) -> wire::packet::Body {
         Body::Inline { bytes, compressed } => {
             wire::packet::Body::Inline(wire::InlineBody { bytes: bytes.clone(), compressed: *compressed })
         }
-        Body::Stored(stored) => wire::packet::Body::Stored(wire::BodyRef {
-            stream: stored.stream.into(),
-            sequences: stored.sequences.clone(),
-            length: stored.length,
-            hash: stored.hash,
-            compressed: stored.compressed,
-            shared: stored.shared,
-        }),
+        Body::Stored(stored) => wire::packet::Body::Stored(wire_body_ref(stored)),
     }
 }

@@ -173,6 +173,7 @@ mod tests {
             hash: 8,
             compressed: true,
             shared: true,
+            parts: 3,
         }));
         assert_eq!(Packet::decode(stored.encode()).unwrap(), stored);
         assert_eq!(decode_intake(encode_intake(std::slice::from_ref(&stored))).unwrap(), [stored]);

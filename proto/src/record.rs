@@ -26,6 +26,7 @@ impl From<&Record> for wire::Record {
             attempt: record.attempt.as_ref().map(wire_attempt),
             outcomes: record.outcomes.iter().map(wire_outcome).collect(),
             next: record.next.as_ref().map(wire_move),
+            body: record.body.as_ref().map(convert::wire_body_ref),
         }
     }
 }
@@ -51,6 +52,7 @@ impl TryFrom<wire::Record> for Record {
             attempt: record.attempt.map(attempt),
             outcomes: record.outcomes.into_iter().map(outcome).collect::<Result<_, _>>()?,
             next: record.next.map(next_move).transpose()?,
+            body: record.body.map(convert::body_ref).transpose()?,
         })
     }
 }

@@ -27,6 +27,9 @@ mod missing;
 mod rates;
 pub(crate) use rates::{Rates, RowOf};
 
+#[cfg(test)]
+pub(crate) use count::tests::record as test_record;
+
 use books::{Sums, ended};
 use compare::{HourOf, Meanwhile, Scan, agrees};
 use count::{Change, Hour};

@@ -28,10 +28,20 @@ pub struct ControlConfig {
     /// waits. 0: never; `postrider audit` does it at any time. Default: 600.
     #[serde(default = "default_audit")]
     pub audit_every_secs: u64,
+    /// How long a body that several parts of a message shared is kept after the last of them has ended. Default: 3600.
+    #[serde(default = "default_bodies")]
+    pub bodies_kept_secs: u64,
 }
 
 /// How often an audit is made that nobody asks for, unless the configuration says otherwise.
 pub const AUDIT_EVERY_SECS: u64 = 600;
+
+/// How long a shared body is kept after its last part, unless the configuration says otherwise.
+pub const BODIES_KEPT_SECS: u64 = 3_600;
+
+const fn default_bodies() -> u64 {
+    BODIES_KEPT_SECS
+}
 
 const fn default_audit() -> u64 {
     AUDIT_EVERY_SECS
@@ -45,6 +55,11 @@ impl ControlConfig {
     /// How often an audit is made that nobody asks for.
     pub(crate) fn audit_every(&self) -> Option<Duration> {
         (self.audit_every_secs > 0).then(|| Duration::from_secs(self.audit_every_secs))
+    }
+
+    /// How long a shared body is kept after its last part.
+    pub(crate) fn bodies_kept(&self) -> Duration {
+        Duration::from_secs(self.bodies_kept_secs.max(1))
     }
 
     /// The certificate and key files, if TLS is on.
@@ -74,6 +89,7 @@ mod tests {
             certificate_file: None,
             key_file: None,
             audit_every_secs: 0,
+            bodies_kept_secs: 0,
         }
     }
 

@@ -290,6 +290,7 @@ fn requeued(api: &Api, packet: &Packet) -> Record {
         header_message_id: envelope.header_message_id.clone(),
         arrival: envelope.arrival,
         size_bytes: envelope.size_bytes,
+        body: None,
         metadata: envelope.metadata.clone(),
         attempt: None,
         outcomes: outcomes.collect(),

@@ -2,7 +2,7 @@
 //! nothing between restarts; mail flows without it.
 
 mod config;
-pub use config::{AUDIT_EVERY_SECS, ControlConfig};
+pub use config::{AUDIT_EVERY_SECS, BODIES_KEPT_SECS, ControlConfig};
 
 mod service;
 pub use service::{BoundControl, Collaborators, Control, ControlError};
@@ -35,6 +35,8 @@ mod events;
 mod flat;
 
 mod audit;
+
+mod bodies;
 
 mod dead_letters;
 mod filter;

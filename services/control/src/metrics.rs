@@ -1,6 +1,6 @@
 //! What the control service counts. Labels are names of our own methods and kinds: bounded.
 
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tonic::Code;
 
 /// The metrics; cheap to clone.
@@ -11,6 +11,42 @@ pub(crate) struct Metrics {
     lagging_members: IntGauge,
     audit_difference: IntGauge,
     audit_time: IntGauge,
+    bodies: Bodies,
+}
+
+/// What is kept in BODY, and what is deleted there because all parts that shared it have ended.
+#[derive(Clone)]
+struct Bodies {
+    messages: IntGauge,
+    bytes: IntGauge,
+    open: IntGauge,
+    deleted: IntCounter,
+    deleted_bytes: IntCounter,
+}
+
+impl Bodies {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let bodies = Self {
+            messages: IntGauge::new("postrider_stored_body_chunks", "chunks of bodies that the BODY streams hold")?,
+            bytes: IntGauge::new("postrider_stored_body_bytes", "bytes that the BODY streams hold")?,
+            open: IntGauge::new(
+                "postrider_bodies_shared_open",
+                "messages of which some parts have ended and share their body with others that have not; on the process that \
+                 deletes such bodies",
+            )?,
+            deleted: IntCounter::new(
+                "postrider_bodies_shared_deleted_total",
+                "bodies deleted because all parts that shared them had ended",
+            )?,
+            deleted_bytes: IntCounter::new("postrider_bodies_shared_deleted_bytes_total", "the bytes of these bodies")?,
+        };
+        for gauge in [&bodies.messages, &bodies.bytes, &bodies.open] {
+            registry.register(Box::new(gauge.clone()))?;
+        }
+        registry.register(Box::new(bodies.deleted.clone()))?;
+        registry.register(Box::new(bodies.deleted_bytes.clone()))?;
+        Ok(bodies)
+    }
 }
 
 impl Metrics {
@@ -38,7 +74,8 @@ impl Metrics {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(writes.clone()))?;
         registry.register(Box::new(lagging_members.clone()))?;
-        Ok(Self { requests, writes, lagging_members, audit_difference, audit_time })
+        let bodies = Bodies::new(registry)?;
+        Ok(Self { bodies, requests, writes, lagging_members, audit_difference, audit_time })
     }
 
     pub(crate) fn request(&self, method: &str, code: Code) {
@@ -52,6 +89,20 @@ impl Metrics {
     pub(crate) fn audited(&self, difference: u64, at_secs: u64) {
         self.audit_difference.set(i64::try_from(difference).unwrap_or(i64::MAX));
         self.audit_time.set(i64::try_from(at_secs).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn bodies_held(&self, (messages, bytes): (u64, u64)) {
+        self.bodies.messages.set(i64::try_from(messages).unwrap_or(i64::MAX));
+        self.bodies.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn bodies_open(&self, messages: usize) {
+        self.bodies.open.set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn body_deleted(&self, bytes: u64) {
+        self.bodies.deleted.inc();
+        self.bodies.deleted_bytes.inc_by(bytes);
     }
 
     pub(crate) fn lagging(&self, members: usize) {

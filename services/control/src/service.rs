@@ -34,6 +34,7 @@ use crate::ControlConfig;
 use crate::api::Api;
 use crate::audit::{self, Auditor};
 use crate::auth::Authentication;
+use crate::bodies;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -106,6 +107,7 @@ pub struct Control {
     closing: CancellationToken,
     auditor: Auditor,
     audit_every: Option<Duration>,
+    bodies_kept: Duration,
     metrics: Metrics,
 }
 
@@ -147,8 +149,9 @@ impl Control {
         // Health is for probes, which have no token.
         let router = services(server.add_service(health_service), &api, &authentication)?;
         let ready = readiness.flag("control");
-        let audit_every = config.audit_every();
-        Ok(Self { address: config.listen, router, health, ready, spool, closing, auditor, audit_every, metrics })
+        let (audit_every, bodies_kept) = (config.audit_every(), config.bodies_kept());
+        let address = config.listen;
+        Ok(Self { address, router, health, ready, spool, closing, auditor, audit_every, bodies_kept, metrics })
     }
 
     /// Binds the address of the configuration.
@@ -208,11 +211,13 @@ impl BoundControl {
     /// # Errors
     /// If the listener breaks down.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ControlError> {
-        let Control { router, health, ready, spool, closing, auditor, audit_every, metrics, .. } = self.control;
+        let Control { router, health, ready, spool, closing, auditor, audit_every, bodies_kept, metrics, .. } =
+            self.control;
         let counting = tokio::spawn({
             let (auditor, closing) = (auditor.clone(), closing.clone());
             async move { auditor.count(closing).await }
         });
+        tokio::spawn(bodies::run(spool.clone(), bodies_kept, metrics.clone(), closing.clone()));
         if let Some(every) = audit_every {
             tokio::spawn(audit::check(auditor, spool.clone(), every, metrics, closing.clone()));
         }

@@ -14,6 +14,9 @@ mod server;
 #[path = "control/cluster.rs"]
 mod cluster;
 
+#[path = "control/bodies.rs"]
+mod bodies;
+
 #[path = "control/access.rs"]
 mod access;
 

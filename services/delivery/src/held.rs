@@ -9,7 +9,7 @@ use bytes::Bytes;
 use postrider_dispatch::dispatcher::{AttemptResult, Entry, Exchange, Plan, Source, Ticket};
 use postrider_dispatch::rules::Order;
 use postrider_dispatch::settle::{BodyState, Settle};
-use postrider_model::{Attempt, Body, Move, Outcome, RecipientOutcome, Record, ShardId, SiteName, Timestamp};
+use postrider_model::{Attempt, Body, BodyRef, Move, Outcome, RecipientOutcome, Record, ShardId, SiteName, Timestamp};
 use postrider_nats::{Handle, Leased};
 use postrider_net::{DnsFailure, Plan as ExchangersPlan, Resolved};
 use postrider_proto::Packet;
@@ -155,6 +155,7 @@ impl Held {
             })
             .collect();
         record.next = Some(plan.next.clone());
+        record.body = shared_body(packet, &plan.next);
         record
     }
 }
@@ -187,6 +188,7 @@ pub fn accepted(leased: &Leased, shard: ShardId, now: Timestamp) -> Record {
 pub fn moved(leased: &Leased, shard: ShardId, next: Move, now: Timestamp) -> Record {
     let mut record = base_record(&leased.packet, shard, now);
     record.outcomes = each_pending(leased, Outcome::Moved);
+    record.body = shared_body(&leased.packet, &next);
     record.next = Some(next);
     record
 }
@@ -217,5 +219,14 @@ fn base_record(packet: &Packet, shard: ShardId, now: Timestamp) -> Record {
         attempt: None,
         outcomes: Vec::new(),
         next: None,
+        body: None,
+    }
+}
+
+/// The body that others share, of a part that has ended: who counts the ends knows by it when nobody needs it any more.
+fn shared_body(packet: &Packet, next: &Move) -> Option<BodyRef> {
+    match (next, packet.body()) {
+        (Move::Finished, Body::Stored(stored)) if stored.shared && stored.parts > 0 => Some(stored.clone()),
+        _ => None,
     }
 }

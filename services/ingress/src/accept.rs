@@ -238,7 +238,10 @@ async fn publish(shared: &Shared, draft: &Draft<'_>, plans: &[PartPlan], message
             published
         }
         several => {
-            let body = spool.place_body(message, Sharing::Shared).await?;
+            let mut body = spool.place_body(message, Sharing::Shared).await?;
+            if let Body::Stored(stored) = &mut body {
+                stored.parts = u32::try_from(several.len()).unwrap_or_default();
+            }
             let packets: Vec<Packet> =
                 several.iter().map(|plan| Packet::new(draft.envelope(plan), body.clone())).collect();
             spool.publish_intake(&draft.id, draft.choice.class, &packets).await

@@ -256,6 +256,7 @@ impl Services {
                 certificate_file: None,
                 key_file: None,
                 audit_every_secs: postrider_control::AUDIT_EVERY_SECS,
+                bodies_kept_secs: postrider_control::BODIES_KEPT_SECS,
             },
         };
         let with = postrider_control::Collaborators {

@@ -260,7 +260,15 @@ impl Spool {
     pub async fn put_body(&self, shared: bool) -> Result<BodyRef, PublishError> {
         let id = format!("body-{}", self.sim.below(u64::MAX));
         let sequence = self.publish("body.0".to_owned(), id, Payload::Body).await?;
-        Ok(BodyRef { stream: 0, sequences: vec![sequence], length: 1, hash: sequence, compressed: false, shared })
+        Ok(BodyRef {
+            stream: 0,
+            sequences: vec![sequence],
+            length: 1,
+            hash: sequence,
+            compressed: false,
+            shared,
+            parts: 0,
+        })
     }
 
     /// An inline body to BODY.

@@ -145,6 +145,7 @@ pub(crate) mod tests {
             header_message_id: String::new(),
             arrival: AT,
             size_bytes: 1,
+            body: None,
             metadata: Vec::new(),
             attempt: None,
             outcomes: outcomes.iter().enumerate().map(outcome).collect(),

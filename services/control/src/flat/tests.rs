@@ -26,6 +26,7 @@ pub(crate) fn record(at: u64, hop: u32, outcomes: &[(&str, Outcome)], next: Opti
         header_message_id: "1@acme.example".into(),
         arrival,
         size_bytes: 1000,
+        body: None,
         metadata: vec![("k".into(), "v".into())],
         attempt: next.as_ref().map(|_| Attempt {
             number: hop + 1,

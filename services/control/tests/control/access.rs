@@ -29,6 +29,7 @@ fn config(directory: &std::path::Path, listen: &str, token: &str) -> ControlConf
         certificate_file: None,
         key_file: None,
         audit_every_secs: 0,
+        bodies_kept_secs: 1,
     }
 }
 

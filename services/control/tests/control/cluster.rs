@@ -78,6 +78,7 @@ impl Cluster {
             certificate_file: None,
             key_file: None,
             audit_every_secs: 1,
+            bodies_kept_secs: 1,
         };
         let registry = Registry::new();
         let collaborators = Collaborators {
@@ -103,6 +104,7 @@ impl Cluster {
             certificate_file: None,
             key_file: None,
             audit_every_secs: 0,
+            bodies_kept_secs: 1,
         };
         let collaborators = Collaborators {
             spool: self.server.spool().await,

@@ -34,6 +34,7 @@ pub fn accepted(n: u64, at: Timestamp) -> Record {
         header_message_id: format!("{n}@acme.example"),
         arrival: at,
         size_bytes: 5,
+        body: None,
         metadata: vec![("order".into(), n.to_string())],
         attempt: None,
         outcomes: vec![RecipientOutcome {

@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn body(shared: bool) -> Body {
-        Body::Stored(BodyRef { stream: 0, sequences: vec![1], length: 1, hash: 1, compressed: false, shared })
+        Body::Stored(BodyRef { stream: 0, sequences: vec![1], length: 1, hash: 1, compressed: false, shared, parts: 2 })
     }
 
     fn split(parts: &[Envelope]) -> Result<Split, SplitError> {

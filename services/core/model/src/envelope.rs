@@ -108,6 +108,8 @@ pub struct BodyRef {
     pub hash: u64,
     /// Whether the chunks together are a zstd frame.
     pub compressed: bool,
-    /// Whether other parts use it too: then it ages out, else it is deleted with its part.
+    /// Whether other parts use it too: then it is deleted when the last of them has ended, else with its part.
     pub shared: bool,
+    /// How many parts of the message share it; 0: that is not known, and it ages out.
+    pub parts: u32,
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::{
-    Campaign, Class, EnvelopeId, Mailbox, NameError, PoolName, Reply, ReversePath, RuleId, ShardId, SiteName, TenantId,
-    Tier, Timestamp,
+    BodyRef, Campaign, Class, EnvelopeId, Mailbox, NameError, PoolName, Reply, ReversePath, RuleId, ShardId, SiteName,
+    TenantId, Tier, Timestamp,
 };
 
 /// One record of EVENTS. `accepted` records have no outcomes and no move; a settle has both.
@@ -44,6 +44,8 @@ pub struct Record {
     pub outcomes: Vec<RecipientOutcome>,
     /// Where the envelope goes next; `None` in an `accepted` record, which moves nothing.
     pub next: Option<Move>,
+    /// In the record that ends a part ([`Move::Finished`]) whose body others share: that body.
+    pub body: Option<BodyRef>,
 }
 
 /// A conversation with an exchanger.

@@ -71,6 +71,7 @@ fn record(packet: &Packet, outcome: Outcome, next: &Move) -> Record {
         header_message_id: envelope.header_message_id.clone(),
         arrival: envelope.arrival,
         size_bytes: 5,
+        body: None,
         metadata: Vec::new(),
         attempt: None,
         outcomes: vec![RecipientOutcome { index: 0, recipient, outcome, reply: None }],

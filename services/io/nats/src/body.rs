@@ -15,6 +15,7 @@ use crate::compression::{compress, decompress};
 use crate::publish::PublishError;
 use crate::spool::{API_TIMEOUT, Spool};
 use crate::subject::{self, StreamName};
+use crate::tier::LookError;
 
 /// The largest body, as stored, that travels in its envelope's own record.
 pub const INLINE_BYTES: usize = 256 * 1024;
@@ -127,6 +128,7 @@ impl Spool {
             hash,
             compressed,
             shared: sharing == Sharing::Shared,
+            parts: 0,
         })
     }
 
@@ -215,7 +217,7 @@ impl Spool {
         Packet::decode(record).map_err(|error| BodyError::Damaged(error.to_string()))
     }
 
-    /// Deletes a body that only its own, finished part used. One that is gone already is fine; a shared one ages out.
+    /// Deletes a body that only its own, finished part used. One that is gone already is fine; a shared one is left.
     ///
     /// # Errors
     /// What could not be done: the body then ages out.
@@ -223,12 +225,36 @@ impl Spool {
         if stored.shared {
             return Ok(());
         }
-        let stream = StreamName::Body(stored.stream);
-        stream::iter(stored.sequences.iter().copied())
+        self.delete_chunks(stored.stream, &stored.sequences).await
+    }
+
+    /// Deletes chunks of a BODY stream that nothing refers to any more. What is gone already is fine.
+    ///
+    /// # Errors
+    /// What could not be done: the same again may be.
+    pub async fn delete_chunks(&self, stream: u8, sequences: &[u64]) -> Result<(), BodyError> {
+        let stream = StreamName::Body(stream);
+        stream::iter(sequences.iter().copied())
             .map(|sequence| self.delete_message(stream, sequence))
             .buffer_unordered(WINDOW)
             .try_collect()
             .await
+    }
+
+    /// Messages and bytes that all BODY streams hold.
+    ///
+    /// # Errors
+    /// [`LookError`].
+    pub async fn bodies_held(&self) -> Result<(u64, u64), LookError> {
+        let mut held = (0, 0);
+        for number in 0..self.layout().side_streams {
+            let name = StreamName::Body(number).to_string();
+            let found = self.context().get_stream(&name).await;
+            let found = found.map_err(|error| LookError { stream: name, why: error.to_string() })?;
+            let state = &found.cached_info().state;
+            held = (held.0 + state.messages, held.1 + state.bytes);
+        }
+        Ok(held)
     }
 
     pub(crate) async fn delete_message(&self, stream: StreamName, sequence: u64) -> Result<(), BodyError> {
@@ -251,6 +277,6 @@ impl Spool {
 pub enum Sharing {
     /// One part: the body is deleted with it.
     Own,
-    /// Several: the body ages out.
+    /// Several: the body is deleted when all of them have ended.
     Shared,
 }

@@ -32,6 +32,9 @@ const RECORDS: usize = 500;
 /// The most bytes of one message.
 const BYTES: usize = 512 * 1024;
 
+/// The header of a batch that tells of parts that ended and share their body with others.
+const SHARED: &str = "Postrider-Shared";
+
 /// The header that holds the filter.
 const IDS: &str = "Postrider-Ids";
 
@@ -71,10 +74,14 @@ impl Spool {
                 break;
             }
             let later = rest.split_off(fitting(&rest));
+            let shared = rest.iter().any(|record| record.body.is_some());
             let (ids, payload) = batch(rest);
             let mut headers = HeaderMap::new();
             headers.insert(NATS_MESSAGE_ID, format!("{flush}:{number}"));
             headers.insert(IDS, ids.to_hex());
+            if shared {
+                headers.insert(SHARED, "1");
+            }
             let sequence = self.publish_with(&subject, headers, payload, self.publish_budget()).await?;
             first.get_or_insert(sequence);
             rest = later;

@@ -117,6 +117,7 @@ pub fn record(
         header_message_id: String::new(),
         arrival: envelope.arrival,
         size_bytes: envelope.size_bytes,
+        body: None,
         metadata: Vec::new(),
         attempt: None,
         outcomes: outcomes.into_iter().map(outcome).collect(),

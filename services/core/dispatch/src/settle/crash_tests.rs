@@ -252,6 +252,7 @@ fn tests_record(id: EnvelopeId, next: &Move) -> postrider_model::Record {
         header_message_id: String::new(),
         arrival: Timestamp::default(),
         size_bytes: 1,
+        body: None,
         metadata: Vec::new(),
         attempt: None,
         outcomes: Vec::new(),

@@ -2,8 +2,8 @@
 
 use postrider_model::{Record, Timestamp};
 
-use super::decode;
 use super::reader::{ReadError, Reader, last_sequence};
+use super::{SHARED, decode};
 use crate::spool::Spool;
 use crate::subject::StreamName;
 
@@ -23,6 +23,15 @@ pub struct JournalBatch {
 /// Reads one EVENTS stream from a place on.
 pub struct JournalReader {
     reader: Reader,
+    which: Which,
+}
+
+/// Which batches come with their records.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    /// Those that tell of parts that ended and share their body; the others come empty, and cost next to nothing.
+    Shared,
 }
 
 impl JournalReader {
@@ -32,12 +41,17 @@ impl JournalReader {
     /// [`ReadError`]; the reader may be asked again.
     pub async fn next(&mut self) -> Result<Vec<JournalBatch>, ReadError> {
         let chunk = self.reader.next().await?;
-        let batch = |message: super::reader::Stored| JournalBatch {
-            sequence: message.sequence,
-            stored: message.stored,
-            records: decode(message.payload),
+        let batch = |message: super::reader::Stored| {
+            let shared = message.headers.as_ref().is_some_and(|headers| headers.get(SHARED).is_some());
+            let records = if self.which == Which::All || shared { decode(message.payload) } else { Vec::new() };
+            JournalBatch { sequence: message.sequence, stored: message.stored, records }
         };
         Ok(chunk.into_iter().map(batch).collect())
+    }
+
+    /// Whether all up to this sequence has been handed out.
+    pub fn is_at(&self, last: u64) -> bool {
+        self.reader.read_through() >= last
     }
 
     /// After no batches although the stream has come to `last`: waits a little, since a replica lags.
@@ -57,12 +71,21 @@ impl Spool {
 
     /// Reads an EVENTS stream behind a sequence.
     pub fn read_journal(&self, stream: u8, after: u64) -> JournalReader {
-        JournalReader { reader: Reader::after(self, StreamName::Events(stream), ALL.to_owned(), after) }
+        JournalReader {
+            reader: Reader::after(self, StreamName::Events(stream), ALL.to_owned(), after),
+            which: Which::All,
+        }
+    }
+
+    /// Reads an EVENTS stream from its beginning for parts that ended and share their body with others.
+    pub fn read_shared_ends(&self, stream: u8) -> JournalReader {
+        JournalReader { which: Which::Shared, ..self.read_journal(stream, 0) }
     }
 
     /// Reads an EVENTS stream from a time on.
     pub fn read_journal_since(&self, stream: u8, since: Timestamp) -> JournalReader {
-        JournalReader { reader: Reader::from_time(self, StreamName::Events(stream), ALL.to_owned(), since) }
+        let reader = Reader::from_time(self, StreamName::Events(stream), ALL.to_owned(), since);
+        JournalReader { reader, which: Which::All }
     }
 
     /// When the oldest record of an EVENTS stream was stored, if older ones have been deleted; `None` if it holds all that was

@@ -77,6 +77,7 @@ pub fn record(n: u64, shard: ShardId, at: Timestamp) -> Record {
         header_message_id: envelope.header_message_id.clone(),
         arrival: envelope.arrival,
         size_bytes: 5,
+        body: None,
         metadata: Vec::new(),
         attempt: None,
         outcomes: vec![RecipientOutcome {
