@@ -1,4 +1,4 @@
-//! The short form of `tests/chaos`: a few seeds of different kinds. All of them are run by `tests/chaos --runs 208`.
+//! The short form of `tests/chaos`: a few seeds of different kinds. All of them are run by `tests/chaos --runs 221`.
 
 use anyhow::{Result, ensure};
 use postrider_tests::chaos::{self, kind::Kind, row::Verdict};
@@ -19,11 +19,16 @@ fn seed(seed: u64, kind: Kind) -> Result<()> {
 }
 
 #[test]
-fn seed_16_any_process_dies() -> Result<()> {
-    seed(16, Kind::Kill)
+fn seed_202_records_of_the_next_version() -> Result<()> {
+    seed(202, Kind::NextVersion)
 }
 
 #[test]
-fn seed_47_records_of_the_next_version() -> Result<()> {
-    seed(47, Kind::NextVersion)
+fn seed_272_any_process_dies() -> Result<()> {
+    seed(272, Kind::Kill)
+}
+
+#[test]
+fn seed_390_the_disk_is_slow() -> Result<()> {
+    seed(390, Kind::DiskSlow)
 }
