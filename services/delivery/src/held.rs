@@ -141,11 +141,9 @@ impl Held {
         let mut record = base_record(packet, self.shard, now);
         record.site = self.site.clone();
         let envelope = packet.envelope();
-        record.attempt = self
-            .attempt
-            .as_deref()
-            .cloned()
-            .map(|attempt| Attempt { number: envelope.state.attempt + u32::from(plan.attempted), ..attempt });
+        // An attempt that was put back is none: the record of a move that follows would show it under the number of the one before.
+        let attempt = self.attempt.as_deref().filter(|_| plan.attempted).cloned();
+        record.attempt = attempt.map(|attempt| Attempt { number: envelope.state.attempt + 1, ..attempt });
         record.outcomes = plan
             .outcomes
             .iter()
