@@ -49,8 +49,23 @@ impl Settlements {
     ///
     /// # Errors
     /// If the shard is lost on the way.
-    pub async fn settle(&self, mut settle: Settle, handle: Handle, mut packet: Packet) -> Result<(), ShardIsLost> {
+    pub async fn settle(&self, settle: Settle, handle: Handle, packet: Packet) -> Result<(), ShardIsLost> {
+        self.settle_telling(settle, handle, packet, || {}).await
+    }
+
+    /// The same, and says so once if it has to wait for a stream and the body is in memory no more.
+    ///
+    /// # Errors
+    /// If the shard is lost on the way.
+    pub async fn settle_telling(
+        &self,
+        mut settle: Settle,
+        handle: Handle,
+        mut packet: Packet,
+        spilled: impl FnOnce(),
+    ) -> Result<(), ShardIsLost> {
         let id = settle.id();
+        let mut spilled = Some(spilled);
         loop {
             let step = settle.step();
             if step == SettleStep::Finished {
@@ -84,6 +99,11 @@ impl Settlements {
                 tokio::spawn(self.clone().acknowledge(settle, handle, body));
                 return Ok(());
             } else {
+                if matches!(packet.body(), Body::Stored(_))
+                    && let Some(spilled) = spilled.take()
+                {
+                    spilled();
+                }
                 self.pause().await?;
             }
         }

@@ -55,6 +55,8 @@ pub enum Input {
     Body(Ticket, Result<Box<Loaded>, BodyError>),
     /// An envelope whose packet was dropped was read again, to hold operators' rules against it.
     Reread(Ticket, Box<Envelope>),
+    /// A settle waits, and its body is in memory no more.
+    Spilled(Ticket),
     /// A settle is done.
     Settled(Ticket),
     /// So many of a shard are in READY and have not been pulled.
@@ -233,6 +235,7 @@ impl Worker {
                 }
                 self.fact(Fact::Settled(ticket));
             }
+            Input::Spilled(ticket) => self.fact(Fact::Spilled(ticket)),
             Input::Pending(shard, count) => self.fact(Fact::Pending { shard, count }),
             Input::Deep(shard, site, depths) => self.fact(Fact::Deep { shard, site, depths }),
             // Whoever asked may have gone, here and below.
@@ -405,6 +408,7 @@ impl WorkerTask {
                     self.worker.fact(Fact::Tick);
                 }
             }
+            self.worker.dispatcher.set_full_tiers(self.worker.tools.spool.full_tiers());
             for (conversation, report) in reports.drain(..) {
                 self.worker.report(conversation, report);
             }

@@ -181,6 +181,7 @@ impl Dispatcher {
             Fact::ConversationEnded { conversation, failure } => {
                 self.conversation_ended(conversation, failure.as_ref());
             }
+            Fact::Spilled(ticket) => self.spilled(ticket),
             Fact::Settled(ticket) => self.settled(ticket),
             Fact::BodyRead { ticket, bytes } => self.body_read(ticket, bytes),
             Fact::BodyMissing { ticket } => self.body_missing(ticket),

@@ -75,6 +75,24 @@ pub fn tier_not_after(not_before: Timestamp, now: Timestamp, expiry: Timestamp, 
         .max_by_key(|&tier| delays.of(tier))
 }
 
+/// Tiers that take no more for now, in the order of [`Tier::ALL`].
+pub type FullTiers = [bool; Tier::ALL.len()];
+
+/// `tier`, or if that takes no more the next longer one of at most `longest` that ends before the expiry, or else the next shorter
+/// one. `None` if all of them are full. Only for a move that is not recorded yet: what is recorded goes where the record says.
+pub fn with_room(
+    tier: Tier,
+    longest: Tier,
+    full: &FullTiers,
+    now: Timestamp,
+    expiry: Timestamp,
+    delays: &TierDelays,
+) -> Option<Tier> {
+    let longer = Tier::ALL.into_iter().filter(|&other| other >= tier && other <= longest.max(tier));
+    let shorter = Tier::ALL.into_iter().rev().filter(|&other| other < tier);
+    longer.chain(shorter).find(|&other| !full[other.index()] && ends_before(other, delays, now, expiry))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -113,6 +131,23 @@ mod tests {
         check_schedule(9, 3_600, &[Tier::M15]);
         check_schedule(1, 61, &[Tier::M1]);
         check_schedule(1, 60, &[]);
+    }
+
+    #[track_caller]
+    fn check_room(full: &[Tier], life_secs: u64, expected: Option<Tier>) {
+        let mut tiers = FullTiers::default();
+        full.iter().for_each(|tier| tiers[tier.index()] = true);
+        let found = with_room(Tier::M15, Tier::H1, &tiers, NOW, after_secs(life_secs), &TierDelays::default());
+        assert_eq!(found, expected, "{full:?}");
+    }
+
+    #[test]
+    fn a_full_tier_is_answered_by_the_next_longer_and_then_by_the_next_shorter_one() {
+        check_room(&[], 100_000, Some(Tier::M15));
+        check_room(&[Tier::M15], 100_000, Some(Tier::H1));
+        check_room(&[Tier::M15], 3_000, Some(Tier::M5));
+        check_room(&[Tier::M15, Tier::H1], 100_000, Some(Tier::M5));
+        check_room(&[Tier::M1, Tier::M5, Tier::M15, Tier::H1], 100_000, None);
     }
 
     #[track_caller]

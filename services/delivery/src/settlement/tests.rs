@@ -10,7 +10,7 @@ use std::time::Instant;
 use postrider_dispatch::dispatcher::Plan;
 use postrider_dispatch::settle::{BodyState, SettlePlan};
 use postrider_model::{
-    Attempt, Class, Envelope, EnvelopeState, MessageId, Outcome, RecipientOutcome, Record, ReversePath,
+    Attempt, Class, Envelope, EnvelopeState, MessageId, Outcome, RecipientOutcome, Record, ReversePath, Tier,
 };
 use postrider_nats::{Leased, NatsConfig};
 use prometheus::{Histogram, HistogramOpts};
@@ -194,4 +194,43 @@ async fn a_record_shows_the_attempt_that_it_counts_and_none_that_was_put_back() 
         held.record(&packet, &plan, clock::now()).attempt.map(|attempt| attempt.number)
     };
     assert_eq!((number(true), number(false)), (Some(2), None));
+}
+
+#[tokio::test]
+async fn a_move_that_no_stream_takes_leaves_memory_and_holds_up_no_other_settle() {
+    let server = Server::start();
+    let spool = server.spool_of(&NatsConfig { storage_bytes: 32 << 20, ..server.config() }).await;
+    let shard = Shard::of(&spool);
+    let large = Body::Inline { bytes: vec![b'x'; 100_000].into(), compressed: false };
+    for body in [large, hello()] {
+        let mut numbers = (0..=u8::MAX).cycle();
+        while spool.copy_to_tier(&packet(numbers.next().unwrap(), body.clone()), Tier::M1).await.is_ok() {}
+    }
+    spool.publish_ready(&packet(200, hello())).await.unwrap();
+    spool.publish_ready(&packet(201, hello())).await.unwrap();
+    let (deferred, delivered) = (pull(&spool).await, pull(&spool).await);
+    let next = Move::Tier {
+        tier: Tier::M1,
+        reason: postrider_model::WaitReason::Retry,
+        until: clock::now(),
+        attempt: 1,
+        pending: vec![0],
+        last_reply: None,
+    };
+    let (left, has_left) = tokio::sync::oneshot::channel();
+    let moving = tokio::spawn({
+        let settlements = shard.settlements.clone();
+        let Leased { packet, handle, .. } = deferred;
+        let record = Some(record(&packet, Outcome::Deferred, &next));
+        let plan = SettlePlan { id: packet.id(), record, body: BodyState::from(packet.body()), next };
+        async move { settlements.settle_telling(Settle::new(plan), handle, packet, || left.send(()).unwrap()).await }
+    });
+    has_left.await.unwrap();
+    shard.settle(delivered, Outcome::Delivered, Move::Finished).await;
+    assert_eq!(shard.settlements.journal.tracker().unfinished(), 1);
+    server.jetstream().await.get_stream("RETRY_1m").await.unwrap().purge().await.unwrap();
+    moving.await.unwrap().unwrap();
+    is_settled(&shard).await;
+    let waiting = spool.depths().await.unwrap();
+    assert_eq!(waiting.iter().map(|depth| (depth.tier, depth.count)).collect::<Vec<_>>(), [(Some(Tier::M1), 1)]);
 }

@@ -211,7 +211,12 @@ impl Worker {
                     let body = BodyState::from(packet.body());
                     let settle = SettlePlan { id: record.id, record: Some(record), body, next: plan.next };
                     // On the heap: the task of a settle is moved about before it runs, and there is one for every message.
-                    Box::pin(settlements.settle(Settle::new(settle), held.handle, packet)).await.is_ok()
+                    let spilled = {
+                        let inputs = inputs.clone();
+                        move || drop(tokio::spawn(async move { inputs.send(Input::Spilled(ticket)).await }))
+                    };
+                    let settle = Settle::new(settle);
+                    Box::pin(settlements.settle_telling(settle, held.handle, packet, spilled)).await.is_ok()
                 }
                 None => true,
             };

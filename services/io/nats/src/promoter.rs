@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use postrider_dispatch::promote::{BatchDecision, DueMail, HeadDecision, Placement, due_at, judge_head, judge_pulled};
+use postrider_dispatch::retry;
+use postrider_dispatch::shard_state::LONGEST_WAIT;
 use postrider_model::{Class, Envelope, ShardId, Tier, Timestamp};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -174,7 +176,16 @@ async fn promote_batch(
         }
     }
     let placed = join_all(due.into_iter().map(|(shard, due)| place(spool, shard, due))).await;
-    let moved = stream::iter(placed.into_iter().flatten().chain(wanted))
+    let full = spool.full_tiers();
+    let with_room = |(leased, placement): (Leased, Placement)| {
+        let Placement::Tier(wanted) = placement else { return (leased, placement) };
+        let (expiry, delays) = (leased.packet.envelope().expiry, spool.tier_delays());
+        // Where it lies there is room for it, once it has left.
+        let wanted = if full[wanted.index()] { tier } else { wanted };
+        let found = retry::with_room(wanted, LONGEST_WAIT, &full, now, expiry, &delays);
+        (leased, found.map_or(Placement::Ready, Placement::Tier))
+    };
+    let moved = stream::iter(placed.into_iter().flatten().map(with_room).chain(wanted))
         .map(|(leased, placement)| async move {
             let moved = move_one(spool, leased, (tier, placement), until, || {
                 tell(match placement {

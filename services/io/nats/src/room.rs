@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::Context;
+use postrider_dispatch::retry::FullTiers;
 use postrider_model::{ShardLayout, Tier, Timestamp};
 use serde::Deserialize;
 
@@ -11,6 +12,9 @@ use crate::subject::StreamName;
 
 /// How often to look.
 pub(crate) const REFRESH: Duration = Duration::from_secs(1);
+
+/// A tier that is fuller than this is left alone: what is copied there by everybody until the next look has room still.
+const FULL_TIER: f64 = 0.97;
 
 /// What is known now.
 #[derive(Default)]
@@ -25,6 +29,8 @@ struct State {
     ready: f64,
     /// Of HOLD.
     hold: f64,
+    /// Of each tier.
+    tiers: [f64; Tier::ALL.len()],
     /// What the server's clock said, and when that was by a clock of ours that nobody sets.
     server: Option<(Timestamp, Instant)>,
     /// When JetStream last answered.
@@ -48,6 +54,10 @@ impl Room {
 
     pub(crate) fn hold_fullness(&self) -> f64 {
         self.read().hold
+    }
+
+    pub(crate) fn full_tiers(&self) -> FullTiers {
+        self.read().tiers.map(|share| share > FULL_TIER)
     }
 
     pub(crate) fn silent_for(&self) -> Duration {
@@ -104,6 +114,7 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
     let mut fullest = 0.0f64;
     let (mut hold, mut ready) = (0.0f64, 0.0f64);
     let mut unseen = false;
+    let mut tiers = [0.0f64; Tier::ALL.len()];
     for stream in watched(layout).into_iter().chain([StreamName::Hold]) {
         let asked_at = Instant::now();
         let info = match context.request::<_, _, StreamInfo>(format!("STREAM.INFO.{stream}"), &()).await {
@@ -123,6 +134,10 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
                 StreamName::ReadyBulk(_) | StreamName::ReadyTransactional => {
                     (ready, fullest) = (ready.max(share), fullest.max(share));
                 }
+                StreamName::Retry(tier) => {
+                    tiers[tier.index()] = share;
+                    fullest = fullest.max(share);
+                }
                 _ => fullest = fullest.max(share),
             }
         }
@@ -138,6 +153,7 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
         state.fullness = known(state.fullness, fullest);
         state.ready = known(state.ready, ready);
         state.hold = known(state.hold, hold);
+        state.tiers = std::array::from_fn(|tier| known(state.tiers[tier], tiers[tier]));
     });
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::jetstream::{Context, ContextBuilder};
+use postrider_dispatch::retry::FullTiers;
 use postrider_model::{ShardId, ShardLayout, TierDelays, Timestamp};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -151,6 +152,11 @@ impl Spool {
     /// Whether HOLD takes no more: what is suspended then waits in the longest tier.
     pub fn hold_is_full(&self) -> bool {
         self.inner.room.hold_fullness() > 0.9
+    }
+
+    /// Which tiers take hardly any more. What is to be moved goes to others meanwhile.
+    pub fn full_tiers(&self) -> FullTiers {
+        self.inner.room.full_tiers()
     }
 
     /// From here on no new mail is taken: the rest is for moves.

@@ -9,7 +9,7 @@ use super::jams::ShardJams;
 use super::kept::Kept;
 use super::lane::Lane;
 use super::{Action, Dispatcher, Entry, Ticket};
-use crate::retry;
+use crate::retry::{self, with_room};
 use crate::rules::Order;
 
 /// While READY is long, a tenant has in the index what its site drains within so many seconds.
@@ -78,6 +78,7 @@ impl Dispatcher {
             return false;
         }
         let Some(tier) = retry::tier_not_after(not_before, now, held.entry.expiry, &delays) else { return false };
+        let tier = with_room(tier, tier, &self.moves.full, now, held.entry.expiry, &delays).unwrap_or(tier);
         self.settle_by_move(ticket, tier, WaitReason::NotBefore);
         true
     }

@@ -9,7 +9,7 @@ use super::index::Stage;
 use super::kept::Kept;
 use super::{AttemptResult, Conversation, Dispatcher, Failure, Plan, Ticket};
 use crate::reply_class;
-use crate::retry::{self, Dice};
+use crate::retry::{self, Dice, with_room};
 
 impl Dispatcher {
     /// A message was tried.
@@ -45,22 +45,23 @@ impl Dispatcher {
     fn settle_attempt(&mut self, ticket: Ticket, results: BTreeMap<u32, (Outcome, Reply)>) {
         let (now, delays) = (self.now, self.config.tier_delays);
         let Some(held) = self.index.get(ticket) else { return };
-        let entry = &held.entry;
+        let (entry, full) = (&held.entry, &self.moves.full);
         let plan = plan(
             entry,
             &results,
             now,
             |dice, attempts, tried| {
-                if tried {
+                let tier = if tried {
                     retry::tier_after_attempt(attempts, now, entry.expiry, &delays, dice)
                 } else {
                     retry::tier_nearest(now, Tier::H1, now, entry.expiry, &delays)
-                }
-                .map(|tier| (tier, now.after(delays.of(tier))))
+                }?;
+                let tier = with_room(tier, Tier::H4, full, now, entry.expiry, &delays).unwrap_or(tier);
+                Some((tier, now.after(delays.of(tier))))
             },
             &mut self.dice,
         );
-        self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight });
+        self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight, slot: None });
     }
 
     /// Puts an envelope back of which nothing was sent, if that has not happened to it before. Whether it did.
@@ -96,7 +97,7 @@ impl Dispatcher {
         let Some(held) = self.index.get(ticket) else { return };
         let outcomes = held.entry.pending.iter().map(|&index| (index, Outcome::Expired, None)).collect();
         let plan = Plan { attempted: false, outcomes, next: Move::Finished };
-        self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight });
+        self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight, slot: None });
     }
 
     /// A body cannot be read any more: never a reason to bounce.
@@ -109,7 +110,7 @@ impl Dispatcher {
         let outcomes = held.entry.pending.iter().map(|&index| (index, Outcome::Dead, None)).collect();
         let next = Move::Dead { reason: "body-lost".to_owned() };
         let plan = Plan { attempted: false, outcomes, next };
-        self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight });
+        self.settle(ticket, plan, Stage::Settling { until: now, reason: WaitReason::InFlight, slot: None });
     }
 }
 

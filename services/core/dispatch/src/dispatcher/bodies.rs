@@ -209,6 +209,16 @@ impl Dispatcher {
         self.keep_within_budget();
     }
 
+    /// An envelope that is being settled has left its body behind.
+    pub(super) fn spilled(&mut self, ticket: Ticket) {
+        let Some(held) = self.index.get_mut(ticket) else { return };
+        if let (Stage::Settling { .. }, Body::Held(bytes)) = (held.stage, held.body) {
+            self.bodies.held[held.entry.class] -= u64::from(bytes);
+            self.bodies.absent += 1;
+            held.body = Body::Absent;
+        }
+    }
+
     /// Drops bodies until the rest is within the budget, or nothing more may be dropped.
     pub(super) fn keep_within_budget(&mut self) {
         while let Some(ticket) = self.bodies.victim() {

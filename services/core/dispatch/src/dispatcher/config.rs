@@ -31,7 +31,7 @@ pub struct DispatcherConfig {
     pub quantum: u32,
     /// Bodies read ahead for each exchange.
     pub read_ahead: usize,
-    /// Envelopes on their way from the index to tiers at the same time.
+    /// Envelopes on their way from the index to one tier, or elsewhere, at the same time.
     pub moves_at_once: usize,
     /// From so many moves of a site's, or a tenant's mail there, within some seconds on, others are told to send it to tiers.
     pub jam_from: usize,

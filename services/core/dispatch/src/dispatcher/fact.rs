@@ -96,6 +96,8 @@ pub enum Fact {
         /// What became of each recipient: [`AttemptResult::Unresolvable`].
         results: Vec<(u32, AttemptResult)>,
     },
+    /// A `Settle` waits for a stream that takes nothing; the body is in memory no more.
+    Spilled(Ticket),
     /// A `Settle` is done: the envelope leaves the index.
     Settled(Ticket),
     /// A `ReadBody` is done: the shell holds the body. Repeat it until it succeeds, or say `BodyMissing`.

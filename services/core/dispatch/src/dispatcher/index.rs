@@ -7,6 +7,7 @@ use postrider_model::{EnvelopeId, MessageId, PartNumber, ShardId, SiteName, Tena
 use super::bodies::Body;
 use super::kept::Kept;
 use super::lane::LaneId;
+use super::moves::Slot;
 use super::queue::Place;
 use super::{Conversation, DispatcherConfig, Entry, Ticket};
 
@@ -43,8 +44,8 @@ pub(super) enum Stage {
     Bound(Conversation),
     /// Transmitted.
     InFlight(Conversation),
-    /// Being settled; for a move, why and until when.
-    Settling { until: Timestamp, reason: WaitReason },
+    /// Being settled; for a move, why and until when, and which of the moves' slots it has.
+    Settling { until: Timestamp, reason: WaitReason, slot: Option<Slot> },
 }
 
 /// Whether there is room for one more.

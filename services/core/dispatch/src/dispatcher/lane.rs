@@ -55,6 +55,8 @@ pub(super) struct Lane {
     pub(super) review_at: Option<Timestamp>,
     /// Whether something of it is to be moved.
     pub(super) moving: PerClass<bool>,
+    /// Whether what would wait too long is being moved.
+    pub(super) shedding: bool,
 }
 
 impl Lane {
@@ -337,6 +339,7 @@ impl Lanes {
             booked: Timestamp::default(),
             review_at: None,
             moving: PerClass::default(),
+            shedding: false,
         };
         self.lanes.insert(id, Box::new(lane));
         id

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use postrider_model::{ShardId, Timestamp, WaitReason};
+use postrider_model::{ShardId, Timestamp};
 
 use super::alarm::Alarm;
 use super::index::{Held, Stage};
@@ -121,8 +121,8 @@ impl Dispatcher {
         let held = self.index.remove(ticket)?;
         self.alarms.set_entry(ticket, held.wake(), None);
         self.bodies.forget(&held);
-        if matches!(held.stage, Stage::Settling { reason, .. } if reason != WaitReason::InFlight) {
-            self.moves.under_way -= 1;
+        if let Stage::Settling { slot: Some(slot), .. } = held.stage {
+            self.moves.ended(slot);
         }
         if let Some(lane) = self.lanes.lane_mut(held.lane) {
             lane.entries -= 1;

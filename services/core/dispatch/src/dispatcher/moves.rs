@@ -2,13 +2,14 @@
 //! not an attempt. A lane's envelopes are moved a few at a time, the urgent ones first.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use postrider_model::{Class, Move, Outcome, Tier, Timestamp, WaitReason};
 
 use super::index::Stage;
 use super::lane::{LaneId, PathId, Wait};
 use super::{Action, Dispatcher, Plan, Ticket};
-use crate::retry;
+use crate::retry::{self, FullTiers, with_room};
 
 /// Overflow uses no longer tier than this.
 const LONGEST_OVERFLOW: Tier = Tier::H1;
@@ -22,16 +23,105 @@ enum Job {
     Shed(LaneId),
 }
 
-/// Moves that are to be made.
+/// Moves that are to be made. Where they go has a bounded number of slots: what one stream does not take holds up nothing that
+/// goes to another.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     jobs: VecDeque<Job>,
     /// Lanes of blocked paths that are not looked at yet.
     lanes: VecDeque<(LaneId, Class)>,
+    /// Tiers that take no more.
+    pub(super) full: FullTiers,
+    slots: [Slots; Tier::ALL.len() + 1],
+}
+
+/// A stream that envelopes are moved to: a tier, or for all other moves the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(u8);
+
+/// The slot of all moves that go to no tier.
+const ELSEWHERE: Slot = Slot(5);
+
+impl Slot {
+    fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+impl From<Tier> for Slot {
+    fn from(tier: Tier) -> Self {
+        match tier {
+            Tier::M1 => Self(0),
+            Tier::M5 => Self(1),
+            Tier::M15 => Self(2),
+            Tier::H1 => Self(3),
+            Tier::H4 => Self(4),
+        }
+    }
+}
+
+impl From<&Move> for Slot {
+    fn from(next: &Move) -> Self {
+        match next {
+            Move::Tier { tier, .. } => (*tier).into(),
+            Move::Finished | Move::Site { .. } | Move::Hold { .. } | Move::Dead { .. } => ELSEWHERE,
+        }
+    }
+}
+
+/// The moves to one stream.
+#[derive(Debug, Default)]
+struct Slots {
+    /// Under way.
+    taken: usize,
     /// What operators ordered, and is not begun.
-    pub(super) ordered: VecDeque<(Ticket, Plan)>,
-    /// Moves under way.
-    pub(super) under_way: usize,
+    ordered: VecDeque<(Ticket, Plan)>,
+    /// Jobs whose next move waits for one of these.
+    parked: VecDeque<Job>,
+}
+
+/// How it stands with a job.
+enum Went {
+    /// There is more to do.
+    On,
+    /// It is done.
+    Over,
+    /// It waits for a slot.
+    Parked(Slot),
+}
+
+impl Moves {
+    /// An operator has ordered a move.
+    pub(super) fn order(&mut self, ticket: Ticket, plan: Plan) {
+        let slot = Slot::from(&plan.next);
+        self.slots[slot.index()].ordered.push_back((ticket, plan));
+    }
+
+    /// The next ordered move for which there is a slot.
+    pub(super) fn next_ordered(&mut self, most: usize) -> Option<(Ticket, Plan, Slot)> {
+        let mut free = self.slots.iter_mut().filter(|slots| slots.taken < most.max(1));
+        let (ticket, plan) = free.find_map(|slots| slots.ordered.pop_front())?;
+        let slot = Slot::from(&plan.next);
+        Some((ticket, plan, slot))
+    }
+
+    /// A move is under way.
+    pub(super) fn begun(&mut self, slot: Slot) {
+        self.slots[slot.index()].taken += 1;
+    }
+
+    /// A move is over, or forgotten.
+    pub(super) fn ended(&mut self, slot: Slot) {
+        let slots = &mut self.slots[slot.index()];
+        slots.taken -= 1;
+        self.jobs.extend(slots.parked.pop_front());
+    }
+
+    /// How many are under way.
+    #[cfg(test)]
+    pub(super) fn under_way(&self) -> usize {
+        self.slots.iter().map(|slots| slots.taken).sum()
+    }
 }
 
 impl Dispatcher {
@@ -82,7 +172,8 @@ impl Dispatcher {
         }
         lane.review_at = (!lane.is_empty()).then(|| now.after(review));
         let too_long = lane.pace.time_for(lane.backlog(Class::Bulk), now).is_some_and(|time| time > patience);
-        if too_long && !lane.is_closed(now) {
+        if too_long && !lane.is_closed(now) && !lane.shedding {
+            lane.shedding = true;
             self.moves.jobs.push_back(Job::Shed(id));
         }
     }
@@ -93,48 +184,83 @@ impl Dispatcher {
         while let Some((lane, class)) = self.moves.lanes.pop_front() {
             self.move_lane_if_blocked(lane, class);
         }
-        while self.moves.under_way < self.config.moves_at_once.max(1) {
-            let Some(job) = self.moves.jobs.pop_front() else { return };
-            let goes_on = match job {
+        while let Some(job) = self.moves.jobs.pop_front() {
+            let went = match job {
                 Job::Evacuate(lane, class) => self.evacuate_one(lane, class),
                 Job::Shed(lane) => self.shed_one(lane),
             };
-            match (goes_on, job) {
-                (true, Job::Evacuate(_, Class::Transactional)) => self.moves.jobs.push_front(job),
-                (true, _) => self.moves.jobs.push_back(job),
-                (false, Job::Evacuate(lane, class)) => {
+            match (went, job) {
+                (Went::Parked(slot), _) => self.moves.slots[slot.index()].parked.push_back(job),
+                (Went::On, Job::Evacuate(_, Class::Transactional)) => self.moves.jobs.push_front(job),
+                (Went::On, _) => self.moves.jobs.push_back(job),
+                (Went::Over, Job::Evacuate(lane, class)) => {
                     if let Some(lane) = self.lanes.lane_mut(lane) {
                         lane.moving[class] = false;
                     }
                 }
-                (false, Job::Shed(_)) => {}
+                (Went::Over, Job::Shed(lane)) => {
+                    if let Some(lane) = self.lanes.lane_mut(lane) {
+                        lane.shedding = false;
+                    }
+                }
             }
         }
     }
 
-    fn evacuate_one(&mut self, id: LaneId, class: Class) -> bool {
-        let Some(block) = self.long_block(id, class) else { return false };
+    /// Which tiers take no more, from now on. What waits for a slot may find another.
+    pub fn set_full_tiers(&mut self, full: FullTiers) {
+        if self.moves.full == full {
+            return;
+        }
+        self.moves.full = full;
+        let parked: Vec<Job> = self.moves.slots.iter_mut().flat_map(|slots| slots.parked.drain(..)).collect();
+        self.moves.jobs.extend(parked);
+    }
+
+    /// The slot that a move would need for a turn then, if none is free. Few envelopes expire so soon that they need another.
+    fn wanting(&self, turn: Timestamp) -> Option<Slot> {
+        let far = self.now.after(Duration::from_secs(10 * 86_400));
+        let slot = Slot::from(self.tier_for_turn(turn, far)?);
+        (self.moves.slots[slot.index()].taken >= self.config.moves_at_once.max(1)).then_some(slot)
+    }
+
+    /// The tier with room that is nearest a turn.
+    fn tier_for_turn(&self, turn: Timestamp, expiry: Timestamp) -> Option<Tier> {
+        let (now, delays) = (self.now, &self.config.tier_delays);
+        let tier = retry::tier_nearest(turn, LONGEST_OVERFLOW, now, expiry, delays)?;
+        Some(with_room(tier, LONGEST_OVERFLOW, &self.moves.full, now, expiry, delays).unwrap_or(tier))
+    }
+
+    fn evacuate_one(&mut self, id: LaneId, class: Class) -> Went {
+        let Some(block) = self.long_block(id, class) else { return Went::Over };
         let quantum = self.config.quantum;
-        let Some(lane) = self.lanes.lane_mut(id) else { return false };
-        let Some(ticket) = lane.queues[class].pop(quantum) else { return false };
+        let booked = self.lanes.lane(id).map(|lane| lane.booked).unwrap_or_default();
+        if let Some(slot) = self.wanting(block.until.max(booked)) {
+            return Went::Parked(slot);
+        }
+        let Some(lane) = self.lanes.lane_mut(id) else { return Went::Over };
+        let Some(ticket) = lane.queues[class].pop(quantum) else { return Went::Over };
         self.left_line(id);
         if !self.move_to_tier(ticket, block.reason, block.until) {
             self.set_stage(ticket, Stage::Waiting { until: block.until, reason: block.reason });
         }
-        true
+        Went::On
     }
 
-    fn shed_one(&mut self, id: LaneId) -> bool {
+    fn shed_one(&mut self, id: LaneId) -> Went {
         let now = self.now;
-        let Some(lane) = self.lanes.lane(id) else { return false };
-        let Some(time) = lane.pace.time_for(lane.backlog(Class::Bulk), now) else { return false };
+        let Some(lane) = self.lanes.lane(id) else { return Went::Over };
+        let Some(time) = lane.pace.time_for(lane.backlog(Class::Bulk), now) else { return Went::Over };
         if time <= self.config.index_wait {
-            return false;
+            return Went::Over;
         }
         let last = |class| lane.queues[class].last();
-        let Some(ticket) = last(Class::Bulk).or_else(|| last(Class::Transactional)) else { return false };
+        let Some(ticket) = last(Class::Bulk).or_else(|| last(Class::Transactional)) else { return Went::Over };
         let turn = now.after(time);
-        self.move_to_turn(ticket, WaitReason::Overflow, turn, turn)
+        if let Some(slot) = self.wanting(turn) {
+            return Went::Parked(slot);
+        }
+        if self.move_to_turn(ticket, WaitReason::Overflow, turn, turn) { Went::On } else { Went::Over }
     }
 
     /// Settles an envelope by a move to the tier nearest its turn, which is no earlier than `turn` and than the turns promised
@@ -153,7 +279,7 @@ impl Dispatcher {
         let (now, delays) = (self.now, self.config.tier_delays);
         let Some(held) = self.index.get(ticket) else { return false };
         let (lane, expiry) = (held.lane, held.entry.expiry);
-        let Some(tier) = retry::tier_nearest(turn, LONGEST_OVERFLOW, now, expiry, &delays) else { return false };
+        let Some(tier) = self.tier_for_turn(turn, expiry) else { return false };
         if let Some(lane) = self.lanes.lane_mut(lane) {
             lane.booked = booked.max(lane.booked).min(now.after(delays.of(LONGEST_OVERFLOW)));
         }
@@ -179,8 +305,10 @@ impl Dispatcher {
             last_reply: None,
         };
         let outcomes = entry.pending.iter().map(|&index| (index, Outcome::Moved, None)).collect();
-        self.moves.under_way += 1;
-        self.settle(ticket, Plan { attempted: false, outcomes, next }, Stage::Settling { until, reason });
+        let slot = Slot::from(tier);
+        self.moves.begun(slot);
+        let stage = Stage::Settling { until, reason, slot: Some(slot) };
+        self.settle(ticket, Plan { attempted: false, outcomes, next }, stage);
     }
 
     /// Gives an envelope's plan to the shell. Until that says it is settled, it stays in the index.

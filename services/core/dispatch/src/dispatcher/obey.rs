@@ -7,7 +7,7 @@ use super::index::Stage;
 use super::kept::Kept;
 use super::lane::LaneId;
 use super::{Dispatcher, Plan, Ticket};
-use crate::retry;
+use crate::retry::{self, with_room};
 use crate::rules::Order;
 
 impl Dispatcher {
@@ -60,7 +60,7 @@ impl Dispatcher {
         self.take_out(ticket);
         let until = self.index.get(ticket).map_or(self.now, |held| held.entry.expiry);
         self.set_stage(ticket, Stage::Waiting { until, reason: WaitReason::Held });
-        self.moves.ordered.push_back((ticket, plan));
+        self.moves.order(ticket, plan);
         true
     }
 
@@ -70,7 +70,8 @@ impl Dispatcher {
         let pending: Vec<u32> = entry.pending.iter().copied().filter(|index| !ended.contains(index)).collect();
         let tier = match pending.is_empty() {
             true => None,
-            false => retry::tier_nearest(now.after(delays.of(tier)), tier, now, entry.expiry, delays),
+            false => retry::tier_nearest(now.after(delays.of(tier)), tier, now, entry.expiry, delays)
+                .map(|tier| with_room(tier, Tier::H4, &self.moves.full, now, entry.expiry, delays).unwrap_or(tier)),
         };
         let outcome = if tier.is_some() { Outcome::Moved } else { Outcome::Expired };
         let outcomes = entry.pending.iter().map(|&index| (index, outcome, None)).collect();
@@ -87,13 +88,13 @@ impl Dispatcher {
 
     /// Moves a few more of what was ordered to move.
     pub(super) fn make_ordered_moves(&mut self) {
-        while self.moves.under_way < self.config.moves_at_once.max(1) {
-            let Some((ticket, plan)) = self.moves.ordered.pop_front() else { return };
+        while let Some((ticket, plan, slot)) = self.moves.next_ordered(self.config.moves_at_once) {
             let stage = self.index.get(ticket).map(|held| held.stage);
             // It may have expired or been handed back meanwhile.
             if matches!(stage, Some(Stage::Waiting { reason: WaitReason::Held, .. })) {
-                self.moves.under_way += 1;
-                self.settle(ticket, plan, Stage::Settling { until: self.now, reason: WaitReason::Held });
+                self.moves.begun(slot);
+                let (until, reason) = (self.now, WaitReason::Held);
+                self.settle(ticket, plan, Stage::Settling { until, reason, slot: Some(slot) });
             }
         }
     }

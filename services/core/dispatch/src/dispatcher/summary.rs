@@ -87,7 +87,7 @@ impl Dispatcher {
 
     pub(super) fn wait_of(&self, held: &Held, now: Timestamp) -> Wait {
         match held.stage {
-            Stage::Waiting { until, reason } | Stage::Settling { until, reason } => Wait { until, reason },
+            Stage::Waiting { until, reason } | Stage::Settling { until, reason, .. } => Wait { until, reason },
             Stage::Bound(conversation) | Stage::InFlight(conversation) => {
                 let until = self.conversations.get(&conversation).map_or(now, |talk| talk.permit.until);
                 Wait { until, reason: WaitReason::InFlight }

@@ -20,6 +20,8 @@ mod bodies;
 
 mod orders;
 
+mod full;
+
 mod shards;
 
 mod random;

@@ -189,8 +189,13 @@ async fn what_may_have_been_split_before_goes_to_ready_and_to_no_tier() {
         spool.run_splitter(once.clone(), tell).await;
     };
     eventually("the state", async || spool.tier_for(&lasting(1), Tier::H1)).await;
-    // It runs before the record is there: so nobody can have had that before.
-    tokio::join!(split(), publish(1));
+    // It ran before the record was there, by whatever clock: so nobody can have had that before.
+    let begun = spool.server_now();
+    let later = eventually("a later second", async || (spool.server_now().since(begun).as_secs() > 0).then_some(()));
+    tokio::join!(split(), async {
+        later.await;
+        publish(1).await;
+    });
     assert_eq!((count(&spool, None).await, count(&spool, Some(Tier::M1)).await), (1, 2), "a new one");
 
     // A splitter had it that may have got as far as READY before its site was closed.
@@ -204,4 +209,44 @@ async fn what_may_have_been_split_before_goes_to_ready_and_to_no_tier() {
     assert_eq!((count(&spool, None).await, count(&spool, Some(Tier::M1)).await), (4, 2), "a repeat");
     stop.cancel();
     owner.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_should_wait_in_a_tier_that_is_full_waits_where_it_is() {
+    let server = Server::start();
+    let config = NatsConfig {
+        tier_delays_secs: [0.2, 300.0, 900.0, 3_600.0, 14_400.0],
+        storage_bytes: 32 << 20,
+        ..server.config()
+    };
+    let (spool, stop) = (server.spool_of(&config).await, CancellationToken::new());
+    let large = postrider_model::Body::Inline { bytes: vec![b'x'; 5_000].into(), compressed: false };
+    for n in 1_000.. {
+        let filling = moved(&postrider_proto::Packet::new(lasting(n), large.clone()));
+        if spool.copy_to_tier(&filling, Tier::M15).await.is_err() {
+            break;
+        }
+    }
+    eventually("a full tier", async || (spool.full_tiers() == [false, false, true, false, false]).then_some(())).await;
+    let there = count(&spool, Some(Tier::M15)).await;
+    let none = Credit { granted: 0, turn_in: Duration::from_secs(1_000) };
+    let owner = owner(&server, none, none, stop.clone()).await;
+    eventually("the state", async || spool.tier_for(&lasting(1), Tier::H1)).await;
+    for n in 0..20 {
+        spool.copy_to_tier(&packet(n), Tier::M1).await.unwrap();
+    }
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let promoters = tokio::spawn({
+        let (spool, stop) = (spool.clone(), stop.clone());
+        async move { spool.run_promoters(stop, |_| false, move |event| tell.send(event).unwrap()).await }
+    });
+    for _ in 0..60 {
+        let event = tokio::time::timeout(crate::server::PATIENCE, told.recv()).await.unwrap().unwrap();
+        let delayed = postrider_nats::PromoterEvent::Delayed { tier: Tier::M1, class: Class::Transactional };
+        assert_eq!(event, delayed, "round by round");
+    }
+    assert_eq!(count(&spool, Some(Tier::M15)).await, there);
+    stop.cancel();
+    promoters.await.unwrap();
+    owner.abort();
 }

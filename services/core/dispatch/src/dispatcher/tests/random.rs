@@ -310,7 +310,7 @@ impl Trial {
         assert!(world.dispatcher.bodies.is_empty(), "{:?}", world.dispatcher.bodies);
         assert!(world.dispatcher.conversations.is_empty());
         assert!(world.dispatcher.closing == 0 && world.dispatcher.shares.is_empty());
-        assert_eq!((world.dispatcher.moves.under_way, world.dispatcher.asked_connections), (0, 0));
+        assert_eq!((world.dispatcher.moves.under_way(), world.dispatcher.asked_connections), (0, 0));
     }
 }
 
