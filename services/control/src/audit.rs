@@ -22,7 +22,10 @@ mod check;
 pub(crate) use check::run as check;
 mod compare;
 mod count;
+mod fold;
+pub(crate) use fold::LEAST_HOURS;
 mod keeper;
+pub(crate) use keeper::Keep;
 mod missing;
 mod rates;
 pub(crate) use rates::{Rates, RowOf};
@@ -50,6 +53,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Auditor {
     spool: Spool,
     keeper: Arc<Mutex<Option<Keeper>>>,
+    keep: Keep,
     rates: Rates,
 }
 
@@ -74,8 +78,8 @@ fn hour_start(hour: Hour) -> Timestamp {
 }
 
 impl Auditor {
-    pub(crate) fn new(spool: &Spool) -> Self {
-        Self { spool: spool.clone(), keeper: Arc::default(), rates: Rates::default() }
+    pub(crate) fn new(spool: &Spool, keep: Keep) -> Self {
+        Self { spool: spool.clone(), keeper: Arc::default(), keep, rates: Rates::default() }
     }
 
     /// What happened within the last minute.
@@ -117,7 +121,7 @@ impl Auditor {
 
     async fn step(&self, keep: bool) -> Result<(bool, bool), CountError> {
         let mut slot = self.keeper.lock().await;
-        let keeper = opened(&mut slot, &self.spool).await?;
+        let keeper = self.opened(&mut slot).await?;
         let more = keeper.advance(|record, _| self.rates.see(record)).await?;
         if keep {
             keeper.keep().await?;
@@ -129,7 +133,7 @@ impl Auditor {
     pub(crate) async fn audit(&self, span: &Span) -> Result<api::AuditReport, Status> {
         let mut slot = self.keeper.lock().await;
         let report = async {
-            let keeper = opened(&mut slot, &self.spool).await?;
+            let keeper = self.opened(&mut slot).await?;
             keeper.catch_up(|record, _| self.rates.see(record)).await?;
             let totals = keeper.books.totals();
             let mut scan = Scan::default();
@@ -143,14 +147,15 @@ impl Auditor {
             };
             keeper.catch_up(see).await?;
             scan.put_back(meanwhile);
+            let shown = |hour| keeper.books.shown(hour);
+            scan.show_under(|hour| shown(hour).0);
             let mut notes = keeper.notes();
-            keeper.keep().await?;
             let hours: BTreeSet<HourOf> = totals.keys().cloned().chain(scan.hours()).collect();
             let hours: Vec<HourOf> = hours.into_iter().filter(|of| span.wants(of)).collect();
             let none = Sums::default();
             let differ = hours.iter().filter(|of| !agrees(totals.get(*of).unwrap_or(&none), scan.waiting(of)));
             let begins = self.begins().await?;
-            let reaches = |of: &HourOf| begins.is_none_or(|begins| begins <= hour_start(of.0));
+            let reaches = |of: &HourOf| shown(of.0).1 == 1 && begins.is_none_or(|begins| begins <= hour_start(of.0));
             let by_name: BTreeSet<HourOf> = differ.filter(|of| reaches(of)).cloned().collect();
             let named = missing::look(&self.spool, &by_name).await?;
             notes.extend(named.notes.iter().cloned());
@@ -158,12 +163,26 @@ impl Auditor {
                 let counted = named.hours.get(&of).filter(|_| by_name.contains(&of));
                 let reaches = reaches(&of);
                 let (waiting, untaken) = (scan.waiting(&of).count, scan.untaken(&of));
-                row(&of, totals.get(&of).unwrap_or(&none), counted, waiting, untaken, reaches)
+                let sums = totals.get(&of).unwrap_or(&none);
+                api::AuditHour { hours: shown(of.0).1, ..row(&of, sums, counted, waiting, untaken, reaches) }
             };
             let hours = hours.into_iter().map(row).collect();
+            keeper.keep().await?;
             Ok::<_, CountError>(report(hours, &named, notes))
         };
-        report.await.map_err(|error| Status::unavailable(format!("{error}; try again")))
+        report.await.map_err(|error| {
+            // What was counted and not written is counted again from where the bucket says.
+            *slot = None;
+            Status::unavailable(format!("{error}; try again"))
+        })
+    }
+
+    async fn opened<'a>(&self, slot: &'a mut Option<Keeper>) -> Result<&'a mut Keeper, CountError> {
+        let keeper = match slot.take() {
+            Some(keeper) => keeper,
+            None => Keeper::open(&self.spool, self.keep).await?,
+        };
+        Ok(slot.insert(keeper))
     }
 
     /// Since when every EVENTS stream holds all records; `None` if nothing was ever deleted.
@@ -174,14 +193,6 @@ impl Auditor {
         }
         Ok(latest)
     }
-}
-
-async fn opened<'a>(slot: &'a mut Option<Keeper>, spool: &Spool) -> Result<&'a mut Keeper, CountError> {
-    let keeper = match slot.take() {
-        Some(keeper) => keeper,
-        None => Keeper::open(spool).await?,
-    };
-    Ok(slot.insert(keeper))
 }
 
 fn row(
@@ -208,6 +219,7 @@ fn row(
         in_transit,
         difference: signed(sums.accepted).saturating_sub(signed(sums.ended())).saturating_sub(signed(waiting)),
         named,
+        hours: 1,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::ControlError;
+use crate::audit::{Keep, LEAST_HOURS};
 
 /// The section `[control]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +29,12 @@ pub struct ControlConfig {
     /// waits. 0: never; `postrider audit` does it at any time. Default: 600.
     #[serde(default = "default_audit")]
     pub audit_every_secs: u64,
+    /// For how many days sums of the audit are kept hour by hour, at least 9; after that day by day. Default: 14.
+    #[serde(default = "default_audit_hours")]
+    pub audit_hours_days: u64,
+    /// For how many days sums of the audit are kept, at most 1000. Default: 366.
+    #[serde(default = "default_audit_days")]
+    pub audit_days: u64,
     /// How long a body that several parts of a message shared is kept after the last of them has ended. Default: 3600.
     #[serde(default = "default_bodies")]
     pub bodies_kept_secs: u64,
@@ -38,6 +45,20 @@ pub const AUDIT_EVERY_SECS: u64 = 600;
 
 /// How long a shared body is kept after its last part, unless the configuration says otherwise.
 pub const BODIES_KEPT_SECS: u64 = 3_600;
+
+/// For how many days sums of the audit are kept hour by hour, unless the configuration says otherwise.
+pub const AUDIT_HOURS_DAYS: u64 = 14;
+
+/// For how many days sums of the audit are kept, unless the configuration says otherwise.
+pub const AUDIT_DAYS: u64 = 366;
+
+const fn default_audit_hours() -> u64 {
+    AUDIT_HOURS_DAYS
+}
+
+const fn default_audit_days() -> u64 {
+    AUDIT_DAYS
+}
 
 const fn default_bodies() -> u64 {
     BODIES_KEPT_SECS
@@ -55,6 +76,18 @@ impl ControlConfig {
     /// How often an audit is made that nobody asks for.
     pub(crate) fn audit_every(&self) -> Option<Duration> {
         (self.audit_every_secs > 0).then(|| Duration::from_secs(self.audit_every_secs))
+    }
+
+    /// How long sums of the audit are kept.
+    pub(crate) fn audit_kept(&self) -> Result<Keep, ControlError> {
+        let (hours, days) = (self.audit_hours_days, self.audit_days);
+        if hours < LEAST_HOURS || days < hours || days > 1_000 {
+            return Err(ControlError::Config(format!(
+                "control.audit_hours_days {hours} and control.audit_days {days}: the first is to be at least {LEAST_HOURS}, the second \
+                 no less than the first and at most 1000"
+            )));
+        }
+        Ok(Keep { hours, days })
     }
 
     /// How long a shared body is kept after its last part.
@@ -90,6 +123,8 @@ mod tests {
             key_file: None,
             audit_every_secs: 0,
             bodies_kept_secs: 0,
+            audit_hours_days: AUDIT_HOURS_DAYS,
+            audit_days: AUDIT_DAYS,
         }
     }
 
@@ -99,6 +134,14 @@ mod tests {
         assert!(config("[::1]:0").tls_files().is_ok());
         let refusal = config("0.0.0.0:2090").tls_files().unwrap_err().to_string();
         assert!(refusal.contains("0.0.0.0:2090") && refusal.contains("control.certificate_file"), "{refusal}");
+    }
+
+    #[test]
+    fn sums_are_kept_by_the_hour_for_as_long_as_events_and_by_the_day_for_longer() {
+        let kept = |hours, days| {
+            ControlConfig { audit_hours_days: hours, audit_days: days, ..config("127.0.0.1:0") }.audit_kept()
+        };
+        assert!(kept(9, 9).is_ok() && kept(8, 366).is_err() && kept(20, 19).is_err() && kept(14, 1_001).is_err());
     }
 
     #[test]

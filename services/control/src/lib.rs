@@ -2,7 +2,7 @@
 //! nothing between restarts; mail flows without it.
 
 mod config;
-pub use config::{AUDIT_EVERY_SECS, BODIES_KEPT_SECS, ControlConfig};
+pub use config::{AUDIT_DAYS, AUDIT_EVERY_SECS, AUDIT_HOURS_DAYS, BODIES_KEPT_SECS, ControlConfig};
 
 mod service;
 pub use service::{BoundControl, Collaborators, Control, ControlError};

@@ -136,7 +136,7 @@ impl Control {
         }
         let authentication = Authentication::load(&config.token_file, metrics.clone())?;
         let closing = CancellationToken::new();
-        let auditor = Auditor::new(&spool);
+        let auditor = Auditor::new(&spool, config.audit_kept()?);
         let api = Api {
             store: Arc::new(Store::new(&spool, metrics.clone())),
             spool: spool.clone(),

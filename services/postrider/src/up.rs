@@ -256,6 +256,8 @@ impl Services {
                 certificate_file: None,
                 key_file: None,
                 audit_every_secs: postrider_control::AUDIT_EVERY_SECS,
+                audit_hours_days: postrider_control::AUDIT_HOURS_DAYS,
+                audit_days: postrider_control::AUDIT_DAYS,
                 bodies_kept_secs: postrider_control::BODIES_KEPT_SECS,
             },
         };

@@ -1,7 +1,7 @@
 //! The sums: for each EVENTS stream and hour of acceptance, what each tenant had accepted and what ended. A sum knows up to
 //! which sequence it is complete, so that counting the same records again changes nothing. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use postrider_model::{Outcome, Record};
@@ -54,12 +54,41 @@ impl Sums {
     }
 }
 
-/// The sums of an hour as one EVENTS stream tells them.
+/// What a row is about: an hour of acceptance, or the hours of a day that are not kept one by one any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Period {
+    Hour(Hour),
+    /// Days since 1970.
+    Day(u64),
+}
+
+impl Period {
+    /// The hour with which it begins.
+    pub(crate) fn start(self) -> Hour {
+        match self {
+            Self::Hour(hour) => hour,
+            Self::Day(day) => day * 24,
+        }
+    }
+}
+
+/// Which row: the number of an EVENTS stream, and when.
+pub(crate) type RowKey = (u8, Period);
+
+fn bit(hour: Hour) -> u32 {
+    1 << (hour % 24)
+}
+
+/// The sums of an hour, or of hours of a day, as one EVENTS stream tells them.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
     /// Complete up to here, as far as it is kept.
     through: u64,
     tenants: BTreeMap<String, Sums>,
+    /// Of a day: the hours that it has, a bit each.
+    hours: u32,
+    /// Of an hour: somebody is about to make it part of its day.
+    pub(crate) closed: bool,
     /// The revision that it has in the bucket, if it is there.
     pub(crate) revision: Option<u64>,
     pub(crate) dirty: bool,
@@ -68,7 +97,7 @@ pub(crate) struct Row {
 /// All sums.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
-    rows: BTreeMap<(u8, Hour), Row>,
+    rows: BTreeMap<RowKey, Row>,
 }
 
 impl Books {
@@ -77,7 +106,7 @@ impl Books {
         if changes.is_empty() {
             return;
         }
-        let row = self.rows.entry((stream, hour_of(&record.id.message))).or_default();
+        let row = self.rows.entry((stream, self.period(stream, hour_of(&record.id.message)))).or_default();
         if sequence <= row.through {
             return;
         }
@@ -88,28 +117,77 @@ impl Books {
     }
 
     /// The rows that differ from what the bucket has.
-    pub(crate) fn dirty(&self) -> Vec<(u8, Hour)> {
+    pub(crate) fn dirty(&self) -> Vec<RowKey> {
         self.rows.iter().filter(|(_, row)| row.dirty).map(|(key, _)| *key).collect()
     }
 
-    pub(crate) fn row(&mut self, key: (u8, Hour)) -> &mut Row {
+    pub(crate) fn row(&mut self, key: RowKey) -> &mut Row {
         self.rows.entry(key).or_default()
     }
 
-    /// The sums of each hour and tenant over all streams.
+    /// Where an hour is counted in a stream.
+    fn period(&self, stream: u8, hour: Hour) -> Period {
+        let day = Period::Day(hour / 24);
+        let folded = self.rows.get(&(stream, day)).is_some_and(|row| row.hours & bit(hour) != 0);
+        if folded { day } else { Period::Hour(hour) }
+    }
+
+    /// Whether an hour's row counts for nothing, because its day has it.
+    pub(crate) fn is_void(&self, (stream, period): RowKey) -> bool {
+        matches!(period, Period::Hour(hour) if self.period(stream, hour) != period)
+    }
+
+    /// The hour under which an hour is shown, and how many hours are shown there: a day is shown as one if any stream has it so.
+    pub(crate) fn shown(&self, hour: Hour) -> (Hour, u32) {
+        let day = Period::Day(hour / 24);
+        let folded = self.rows.keys().any(|(_, period)| *period == day);
+        if folded { (day.start(), 24) } else { (hour, 1) }
+    }
+
+    /// The sums of each tenant over all streams, by the hour under which they are shown.
     pub(crate) fn totals(&self) -> BTreeMap<(Hour, String), Sums> {
+        let days: BTreeSet<Hour> = self
+            .rows
+            .keys()
+            .filter(|(_, period)| matches!(period, Period::Day(_)))
+            .map(|(_, day)| day.start())
+            .collect();
         let mut totals: BTreeMap<(Hour, String), Sums> = BTreeMap::new();
-        for ((_, hour), row) in &self.rows {
+        for ((_, period), row) in &self.rows {
+            let day = period.start() / 24 * 24;
+            let shown = if days.contains(&day) { day } else { period.start() };
             for (tenant, sums) in &row.tenants {
-                totals.entry((*hour, tenant.clone())).or_default().add(sums);
+                totals.entry((shown, tenant.clone())).or_default().add(sums);
             }
         }
         totals
     }
 
-    /// Forgets hours that the bucket does not keep any more.
-    pub(crate) fn forget_before(&mut self, hour: Hour) {
-        self.rows.retain(|(_, of), row| *of >= hour || row.dirty);
+    /// The rows of whole days that ended before this hour.
+    pub(crate) fn before(&self, hour: Hour) -> Vec<RowKey> {
+        self.rows.keys().filter(|(_, period)| (period.start() / 24 + 1) * 24 <= hour).copied().collect()
+    }
+
+    pub(crate) fn remove(&mut self, key: RowKey) {
+        self.rows.remove(&key);
+    }
+
+    /// Makes these hours of a day part of it, if all are complete up to `through`: they are gone then, and the day is to be kept.
+    pub(crate) fn fold(&mut self, stream: u8, day: u64, hours: &[Hour], through: u64) -> bool {
+        let complete = |period| self.rows.get(&(stream, period)).is_none_or(|row| row.through <= through);
+        if !complete(Period::Day(day)) || !hours.iter().all(|hour| complete(Period::Hour(*hour))) {
+            return false;
+        }
+        for hour in hours {
+            let Some(row) = self.rows.remove(&(stream, Period::Hour(*hour))) else { continue };
+            let whole = self.rows.entry((stream, Period::Day(day))).or_default();
+            for (tenant, sums) in &row.tenants {
+                whole.tenants.entry(tenant.clone()).or_default().add(sums);
+            }
+            whole.hours |= bit(*hour);
+            whole.dirty = true;
+        }
+        true
     }
 }
 
@@ -122,7 +200,9 @@ impl Row {
             ended: ended(sums),
             open: sums.open,
         });
-        api::AuditSums { through, tenants: tenants.collect() }.encode_to_vec().into()
+        api::AuditSums { through, tenants: tenants.collect(), hours: self.hours, closed: self.closed }
+            .encode_to_vec()
+            .into()
     }
 
     /// It is in the bucket now.
@@ -132,13 +212,18 @@ impl Row {
         self.dirty = false;
     }
 
-    /// Takes what the bucket has, if it is at least as complete as `through`; else only its revision, to be written over.
-    pub(crate) fn meet(&mut self, value: Bytes, revision: u64, through: u64) -> Result<(), prost::DecodeError> {
+    /// Takes what the bucket has, if it is at least as complete as `through`; else only its revision, to be written over. `false`
+    /// if somebody has made hours part of a day meanwhile: then all is to be read anew.
+    pub(crate) fn meet(&mut self, value: Bytes, revision: u64, through: u64) -> Result<bool, prost::DecodeError> {
         let kept = api::AuditSums::decode(value)?;
+        if self.dirty && (kept.hours != self.hours || kept.closed) {
+            return Ok(false);
+        }
         self.revision = Some(revision);
         if kept.through < through && self.dirty {
-            return Ok(());
+            return Ok(true);
         }
+        (self.hours, self.closed) = (kept.hours, kept.closed);
         self.through = kept.through;
         self.dirty = false;
         self.tenants = kept
@@ -149,7 +234,7 @@ impl Row {
                 (sums.tenant, Sums { accepted: sums.accepted, ended, open: sums.open })
             })
             .collect();
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -218,6 +303,42 @@ mod tests {
             count(&mut next, &journal());
             assert_eq!(only(&next), only(&whole), "died at {died_at}");
         }
+    }
+
+    #[test]
+    fn a_day_has_the_sums_of_its_hours_and_what_comes_of_them_later() {
+        let (mut hours, mut memory) = (Books::default(), Memory::default());
+        let journal = journal();
+        for (sequence, record) in &journal[..3] {
+            let changes = memory.take(record);
+            hours.count(0, *sequence, record, &changes);
+        }
+        let (stream, Period::Hour(hour)) = hours.dirty()[0] else { panic!("an hour") };
+        assert!(hours.fold(stream, hour / 24, &[hour], 3));
+        let (key, before) = ((0, Period::Day(hour / 24)), only(&hours));
+        assert_eq!((hours.dirty(), before.0, before.1), (vec![key], 2, 0));
+        // Whoever reads it from the bucket counts the rest there.
+        let mut next = Books::default();
+        assert!(next.row(key).meet(hours.row(key).encode(3), 1, 0).unwrap());
+        for (sequence, record) in &journal {
+            let changes = memory.take(record);
+            next.count(0, *sequence, record, &changes);
+        }
+        let mut whole = Books::default();
+        count(&mut whole, &journal);
+        assert_eq!((only(&next), next.shown(hour)), (only(&whole), (hour / 24 * 24, 24)));
+        assert!(next.is_void((0, Period::Hour(hour))) && !next.is_void((1, Period::Hour(hour))));
+    }
+
+    #[test]
+    fn an_hour_that_somebody_else_has_counted_further_is_no_part_of_a_day_yet() {
+        let (mut ahead, mut behind) = (Books::default(), Books::default());
+        count(&mut ahead, &journal());
+        let (stream, Period::Hour(hour)) = ahead.dirty()[0] else { panic!("an hour") };
+        let key = (stream, Period::Hour(hour));
+        behind.row(key).meet(ahead.row(key).encode(4), 1, 0).unwrap();
+        assert!(!behind.fold(stream, hour / 24, &[hour], 3));
+        assert!(behind.fold(stream, hour / 24, &[hour], 4));
     }
 
     #[test]

@@ -83,6 +83,15 @@ impl Scan {
         }
     }
 
+    /// Takes hours together that are shown together.
+    pub(crate) fn show_under(&mut self, shown: impl Fn(Hour) -> Hour) {
+        for side in [&mut self.waiting, &mut self.untaken] {
+            for ((hour, tenant), counted) in std::mem::take(side) {
+                side.entry((shown(hour), tenant)).or_default().add(counted);
+            }
+        }
+    }
+
     pub(crate) fn waiting(&self, of: &HourOf) -> Counted {
         self.waiting.get(of).copied().unwrap_or_default()
     }

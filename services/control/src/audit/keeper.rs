@@ -8,15 +8,22 @@ use postrider_nats::{AuditStore, BucketError, Expected, JournalReader, ReadError
 use postrider_proto::control::v1 as api;
 use prost::Message;
 use thiserror::Error;
+use tokio::time::Instant;
 
-use super::books::Books;
+use super::books::{Books, Period, RowKey};
 use super::count::{Change, Hour, Memory};
 
 /// How far before the place counted to a new process reads on, to know repeats.
 const WARM_UP: Duration = Duration::from_secs(30 * 60);
 
-/// How long the bucket keeps a sum that does not change any more, in hours.
-const KEPT_HOURS: Hour = 92 * 24;
+/// How long sums are kept, in days.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    /// Hour by hour; day by day after that.
+    pub(crate) hours: u64,
+    /// Altogether.
+    pub(crate) days: u64,
+}
 
 /// Why the journal cannot be counted.
 #[derive(Debug, Error)]
@@ -27,6 +34,8 @@ pub(crate) enum CountError {
     Bucket(#[from] BucketError),
     #[error("the value of {0} in the audit bucket cannot be read")]
     Unreadable(String),
+    #[error("another process has made hours part of a day; the sums are read anew")]
+    Folded,
 }
 
 /// How far one EVENTS stream has been read.
@@ -43,15 +52,23 @@ struct Cursor {
 
 /// The sums, and how far they go.
 pub(crate) struct Keeper {
-    spool: Spool,
-    store: AuditStore,
+    pub(super) spool: Spool,
+    pub(super) store: AuditStore,
+    pub(super) keep: Keep,
+    /// Values of hours that are part of their day.
+    pub(super) void: Vec<(String, u64)>,
+    /// When it was looked last what can be made part of a day.
+    pub(super) folded: Option<Instant>,
     pub(crate) memory: Memory,
     pub(crate) books: Books,
     cursors: Vec<Cursor>,
 }
 
-fn row_key((stream, hour): (u8, Hour)) -> String {
-    format!("sums.{stream}.{hour}")
+pub(super) fn row_key((stream, period): RowKey) -> String {
+    match period {
+        Period::Hour(hour) => format!("sums.{stream}.{hour}"),
+        Period::Day(day) => format!("days.{stream}.{day}"),
+    }
 }
 
 fn cursor_key(stream: usize) -> String {
@@ -60,7 +77,7 @@ fn cursor_key(stream: usize) -> String {
 
 impl Keeper {
     /// Takes up where the bucket says.
-    pub(crate) async fn open(spool: &Spool) -> Result<Self, CountError> {
+    pub(crate) async fn open(spool: &Spool, keep: Keep) -> Result<Self, CountError> {
         let store = spool.audit_store();
         let mut books = Books::default();
         let mut kept = vec![(api::AuditCursor::default(), None); usize::from(spool.journals())];
@@ -68,8 +85,9 @@ impl Keeper {
             let unreadable = || CountError::Unreadable(entry.key.clone());
             let mut parts = entry.key.split('.');
             match (parts.next(), parts.next().map(str::parse::<u8>), parts.next().map(str::parse::<Hour>)) {
-                (Some("sums"), Some(Ok(stream)), Some(Ok(hour))) => {
-                    let row = books.row((stream, hour));
+                (Some(kind @ ("sums" | "days")), Some(Ok(stream)), Some(Ok(number))) => {
+                    let period = if kind == "days" { Period::Day(number) } else { Period::Hour(number) };
+                    let row = books.row((stream, period));
                     row.meet(entry.value.clone(), entry.revision, 0).map_err(|_| unreadable())?;
                 }
                 (Some("cursor"), Some(Ok(stream)), None) => {
@@ -81,6 +99,13 @@ impl Keeper {
                 _ => {}
             }
         }
+        let void: Vec<RowKey> = books.before(Hour::MAX).into_iter().filter(|key| books.is_void(*key)).collect();
+        let mut revisions = Vec::new();
+        for key in void {
+            revisions.extend(books.row(key).revision.map(|revision| (row_key(key), revision)));
+            books.remove(key);
+        }
+        let void = revisions;
         let cursors = (0..spool.journals()).zip(kept).map(|(stream, (cursor, revision))| {
             let stored = Timestamp::from_millis(cursor.stored_ms);
             let reader = match cursor.through {
@@ -90,7 +115,8 @@ impl Keeper {
             Cursor { reader, read: cursor.through, stored, kept: cursor.through, revision, gaps: cursor.gaps }
         });
         let cursors = cursors.collect();
-        Ok(Self { spool: spool.clone(), store, memory: Memory::default(), books, cursors })
+        let (spool, memory) = (spool.clone(), Memory::default());
+        Ok(Self { spool, store, keep, void, folded: None, memory, books, cursors })
     }
 
     /// Reads a chunk of each stream, and lets `see` look at what is counted. Whether there was anything.
@@ -158,16 +184,23 @@ impl Keeper {
         for stream in 0..self.cursors.len() {
             self.keep_cursor(stream).await?;
         }
-        let oldest = (self.spool.server_now().as_secs() / 3600).saturating_sub(KEPT_HOURS);
-        self.books.forget_before(oldest);
-        Ok(())
+        self.fold_if_it_is_time().await
     }
 
-    async fn keep_row(&mut self, key: (u8, Hour)) -> Result<(), CountError> {
+    /// How far a stream is counted here.
+    pub(super) fn through(&self, stream: u8) -> u64 {
+        self.cursors.get(usize::from(stream)).map_or(0, |cursor| cursor.read)
+    }
+
+    pub(super) async fn keep_row(&mut self, key: RowKey) -> Result<(), CountError> {
         let name = row_key(key);
-        let through = self.cursors.get(usize::from(key.0)).map_or(0, |cursor| cursor.read);
+        let through = self.through(key.0);
         loop {
             let row = self.books.row(key);
+            if row.closed && row.dirty {
+                // Whoever was about to make it part of its day has not come to that: then that is for us to do.
+                return self.fold_hour(key).await;
+            }
             if !row.dirty {
                 // Somebody else has counted as far.
                 return Ok(());
@@ -178,12 +211,13 @@ impl Keeper {
                     row.kept(through, revision);
                     return Ok(());
                 }
-                Err(BucketError::Conflict { .. }) => match self.store.get(&name).await? {
-                    Some(entry) => row
-                        .meet(entry.value, entry.revision, through)
-                        .map_err(|_| CountError::Unreadable(name.clone()))?,
-                    None => row.revision = None,
-                },
+                Err(BucketError::Conflict { .. }) => {
+                    let Some(entry) = self.store.get(&name).await? else { return Err(CountError::Folded) };
+                    let met = row.meet(entry.value, entry.revision, through);
+                    if !met.map_err(|_| CountError::Unreadable(name.clone()))? {
+                        return Err(CountError::Folded);
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }

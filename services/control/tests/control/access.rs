@@ -30,6 +30,8 @@ fn config(directory: &std::path::Path, listen: &str, token: &str) -> ControlConf
         key_file: None,
         audit_every_secs: 0,
         bodies_kept_secs: 1,
+        audit_hours_days: 14,
+        audit_days: 366,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_model::{Body, Envelope, EnvelopeState, Move, Outcome, Record, Tier};
+use postrider_model::{Body, Envelope, EnvelopeState, Move, Outcome, Record, Tier, Timestamp};
 use postrider_nats::Place;
 use postrider_proto::Packet;
 use postrider_proto::control::v1 as api;
@@ -62,7 +62,11 @@ pub fn sums(report: &api::AuditReport) -> [i64; 5] {
 
 /// One message delivered, one in READY that is taken, one that nobody has taken, one in a tier.
 async fn fill(cluster: &Cluster) -> [Record; 4] {
-    let now = cluster.spool.server_now();
+    fill_at(cluster, cluster.spool.server_now()).await
+}
+
+/// The same, accepted at that time.
+async fn fill_at(cluster: &Cluster, now: Timestamp) -> [Record; 4] {
     let [done, taken, untaken, later] = [1, 2, 3, 4].map(|n| accepted(n, now));
     let moved = attempted(&later, Outcome::Deferred, 451, retry(now.after(Duration::from_secs(300))));
     write(cluster, &[done.clone(), taken.clone(), later.clone()]).await;
@@ -163,4 +167,52 @@ async fn an_audit_that_nobody_asked_for_sets_the_metric() {
         assert!(Instant::now() < deadline, "the metric stayed 0");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// The keys of the bucket that hold sums.
+async fn sum_keys(cluster: &Cluster) -> Vec<String> {
+    let entries = cluster.spool.audit_store().list().await.unwrap();
+    let mut keys: Vec<String> = entries.into_iter().map(|entry| entry.key).collect();
+    keys.retain(|key| key.starts_with("sums.") || key.starts_with("days."));
+    keys.sort();
+    keys
+}
+
+#[tokio::test]
+async fn old_hours_become_days_and_whatever_happens_to_their_mail_still_counts() {
+    let cluster = Cluster::start().await;
+    let day = Duration::from_secs(86_400);
+    let today = cluster.spool.server_now();
+    let noon = Timestamp::from_millis((today.as_secs() / 86_400 - 20) * 86_400_000 + 43_200_000);
+    let [_, _, _, later] = fill_at(&cluster, noon).await;
+    let (next_hour, recent) = (accepted(7, noon.after(Duration::from_secs(3_600))), accepted(8, today));
+    let ended = |record| attempted(record, Outcome::Delivered, 250, Move::Finished);
+    write(&cluster, &[next_hour.clone(), recent.clone(), ended(&next_hour), ended(&recent)]).await;
+    let deadline = Instant::now() + PATIENCE;
+    let days = |report: &api::AuditReport| report.hours.iter().filter(|hour| hour.hours == 24).count();
+    let report = loop {
+        let report = audit(&cluster).await;
+        assert_eq!(sums(&report), [5, 3, 2, 0, 1], "{report:?}");
+        if days(&report) == 1 {
+            break report;
+        }
+        assert!(Instant::now() < deadline, "{report:?}");
+    };
+    assert_eq!(report.hours.len(), 2, "a day, and an hour of today: {report:?}");
+    let number = noon.as_secs() / 86_400;
+    let hour = today.as_secs() / 3_600;
+    assert_eq!(sum_keys(&cluster).await, [format!("days.0.{number}"), format!("sums.0.{hour}")]);
+    // What has waited all the time ends, and another process, that has seen nothing but the bucket, knows as much.
+    tamper(&cluster, &later).await;
+    let mut end = ended(&later);
+    end.id.hop = 1;
+    write(&cluster, &[end]).await;
+    assert_eq!(sums(&audit(&cluster).await), [5, 4, 1, 0, 1]);
+    let request = api::AuditRequest::default();
+    let theirs = cluster.another().await.audit(request).await.unwrap().into_inner();
+    assert_eq!((sums(&theirs), days(&theirs)), ([5, 4, 1, 0, 1], 1), "{theirs:?}");
+    // Asked for by its time.
+    let since = Some(prost_types::Timestamp { seconds: i64::try_from(noon.after(day).as_secs()).unwrap(), nanos: 0 });
+    let newer = cluster.audit().audit(api::AuditRequest { since, ..Default::default() }).await.unwrap().into_inner();
+    assert_eq!((newer.hours.len(), newer.hours[0].hours), (1, 1), "{newer:?}");
 }

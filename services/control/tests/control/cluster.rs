@@ -79,6 +79,8 @@ impl Cluster {
             key_file: None,
             audit_every_secs: 1,
             bodies_kept_secs: 1,
+            audit_hours_days: 14,
+            audit_days: 366,
         };
         let registry = Registry::new();
         let collaborators = Collaborators {
@@ -105,6 +107,8 @@ impl Cluster {
             key_file: None,
             audit_every_secs: 0,
             bodies_kept_secs: 1,
+            audit_hours_days: 14,
+            audit_days: 366,
         };
         let collaborators = Collaborators {
             spool: self.server.spool().await,

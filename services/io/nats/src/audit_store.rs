@@ -39,6 +39,22 @@ impl AuditStore {
         self.bucket.put(key, value, expected).await
     }
 
+    /// Deletes a value if it is as expected.
+    ///
+    /// # Errors
+    /// [`BucketError::Conflict`] if somebody else was first.
+    pub async fn delete(&self, key: &str, expected: Expected) -> Result<(), BucketError> {
+        self.bucket.delete(key, expected).await.map(|_| ())
+    }
+
+    /// How full the bucket is, 0.0 to 1.0.
+    ///
+    /// # Errors
+    /// [`BucketError::Unavailable`].
+    pub async fn fullness(&self) -> Result<f64, BucketError> {
+        self.bucket.fullness().await
+    }
+
     /// Everything there is.
     ///
     /// # Errors

@@ -242,6 +242,17 @@ impl Bucket {
         Ok(subjects.next().await.is_none())
     }
 
+    /// How much of its bytes it holds, 0.0 to 1.0.
+    pub(crate) async fn fullness(&self) -> Result<f64, BucketError> {
+        let name = format!("KV_{}", self.name);
+        let unavailable = |why: String| BucketError::Unavailable { key: name.clone(), why };
+        let stream = self.context.get_stream(&name).await.map_err(|e| unavailable(e.to_string()))?;
+        let info = stream.cached_info();
+        let most = u32::try_from(info.config.max_bytes / 1_024).unwrap_or(u32::MAX).max(1);
+        let holds = u32::try_from(info.state.bytes / 1_024).unwrap_or(u32::MAX);
+        Ok(f64::from(holds) / f64::from(most))
+    }
+
     /// Everything there is now.
     pub(crate) async fn list(&self, keys: &str) -> Result<Vec<Entry>, BucketError> {
         let unavailable = |why: String| BucketError::Unavailable { key: keys.to_owned(), why };

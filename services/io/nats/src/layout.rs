@@ -189,10 +189,13 @@ async fn ensure_stream(context: &Context, wanted: Config) -> Result<Stream, Trou
 
 async fn check_stream(context: &Context, found: Stream, wanted: Config) -> Result<Stream, Trouble> {
     let is = found.cached_info().config.clone();
-    compare::stream(&is, &wanted)?;
+    // Older builds kept less.
+    let grows = is.name == wanted.name && is.name.starts_with("KV_") && is.max_age < wanted.max_age;
+    let max_age = if grows { wanted.max_age } else { is.max_age };
+    compare::stream(&Config { max_age, ..is.clone() }, &wanted)?;
     // Without `allow_direct` bodies are not found and nothing can be scanned; with it where we did not ask nothing is lost.
     let allow_direct = is.allow_direct || wanted.allow_direct;
-    if is.max_bytes == wanted.max_bytes && is.allow_direct == allow_direct {
+    if is.max_bytes == wanted.max_bytes && is.allow_direct == allow_direct && is.max_age == max_age {
         return Ok(found);
     }
     tracing::info!(
@@ -200,9 +203,10 @@ async fn check_stream(context: &Context, found: Stream, wanted: Config) -> Resul
         from = is.max_bytes,
         to = wanted.max_bytes,
         allow_direct,
-        "max_bytes or allow_direct changed"
+        ?max_age,
+        "max_bytes, max_age or allow_direct changed"
     );
-    let changed = Config { max_bytes: wanted.max_bytes, allow_direct, ..is };
+    let changed = Config { max_bytes: wanted.max_bytes, max_age, allow_direct, ..is };
     match context.update_stream(&changed).await {
         Ok(_) => Ok(found),
         Err(error) => Err(match error.kind() {

@@ -16,14 +16,14 @@ use super::{EXIT_CODES, Failure, time};
 /// IN TRANSIT is what lies in a stream and no delivery process has taken yet: it counts as accepted once one has, so mail
 /// that is lost before that is not noticed here. What moves while the audit runs counts as waiting. DIFFERENCE is what is
 /// neither ended nor anywhere; below zero, more was found than accepted. Hours older than the events are compared too, but
-/// what is missing in them cannot be named.
+/// what is missing in them cannot be named; those older than two weeks (`control.audit_hours_days`) are shown by the day.
 #[derive(Debug, Args)]
 #[command(after_help = format!(
     "Examples:\n  postrider audit\n  postrider audit --since 6h --tenant acme\n  \
      postrider audit -o json | jq '.missing[].message_id'\n\n{EXIT_CODES}"
 ))]
 pub struct AuditArgs {
-    /// From the hour of this time on: RFC 3339, or how long ago (10m, 2h, 1d) [default: all, up to 92 days]
+    /// From the hour of this time on: RFC 3339, or how long ago (10m, 2h, 1d) [default: all that sums are kept of]
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     since: Option<Moment>,
     /// Hours that begin before this time [default: now]
@@ -47,6 +47,8 @@ struct View {
 #[derive(Serialize)]
 struct HourView {
     hour: String,
+    /// How many hours: 24 of a day that is not kept hour by hour any more.
+    hours: u32,
     tenant: String,
     accepted: u64,
     ended: u64,
@@ -73,6 +75,7 @@ impl From<api::AuditReport> for View {
     fn from(report: api::AuditReport) -> Self {
         let hours = report.hours.into_iter().map(|hour| HourView {
             hour: time::rfc3339(hour.hour.as_ref()),
+            hours: hour.hours.max(1),
             tenant: hour.tenant,
             accepted: hour.accepted,
             ended: hour.ended.iter().map(|ended| ended.count).sum(),
@@ -116,6 +119,14 @@ pub(super) async fn run(arguments: AuditArgs, session: Session, mut out: Output)
     ))
 }
 
+/// The hour; of a day the date.
+fn shown(hour: &HourView) -> String {
+    match hour.hour.split_once('T') {
+        Some((date, _)) if hour.hours > 1 => date.to_owned(),
+        _ => hour.hour.replace(":00:00Z", ":00Z").replace(":00:00.000Z", ":00Z"),
+    }
+}
+
 fn draw(view: &View, page: &mut Page) {
     if view.hours.is_empty() {
         page.line("Nothing was accepted in that time.");
@@ -133,7 +144,7 @@ fn draw(view: &View, page: &mut Page) {
         for hour in &view.hours {
             let by: Vec<String> = hour.ended_by_event.iter().map(|(event, count)| format!("{event} {count}")).collect();
             table.row([
-                hour.hour.replace(":00:00Z", ":00Z").replace(":00:00.000Z", ":00Z"),
+                shown(hour),
                 hour.tenant.clone(),
                 hour.accepted.to_string(),
                 hour.ended.to_string(),
@@ -196,6 +207,7 @@ mod tests {
                 in_transit: 2,
                 difference: 1,
                 named: true,
+                hours: 1,
             }],
             missing: vec![api::MissingPart {
                 message_id: "01930b0e-5c1a-7def-8000-0123456789ab".into(),

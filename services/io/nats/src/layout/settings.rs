@@ -24,8 +24,8 @@ const KEPT: Duration = DAY.saturating_mul(8);
 /// What operators did is kept for a year.
 const OPERATIONS_KEPT: Duration = DAY.saturating_mul(366);
 
-/// Hourly sums of the audit outlive events.
-const SUMS_KEPT: Duration = DAY.saturating_mul(92);
+/// Sums of the audit outlive events: for as long as whoever keeps them says, and not longer than this.
+const SUMS_KEPT: Duration = DAY.saturating_mul(3 * 366);
 
 /// How long a repeat of an id is recognised.
 const REPEATS: Duration = Duration::from_secs(60);
