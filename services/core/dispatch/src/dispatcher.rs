@@ -77,6 +77,7 @@ use shares::Shares;
 use turns::PathTurns;
 
 use crate::retry::Dice;
+use crate::rules::Order;
 
 /// The dispatcher: see the module's documentation.
 #[derive(Debug)]
@@ -153,6 +154,10 @@ impl Dispatcher {
     /// backwards. Call [`Dispatcher::poll`] until it is empty afterwards.
     pub fn handle(&mut self, fact: Fact, now: Timestamp) {
         self.now = self.now.max(now);
+        // Orders come first, and all together: nothing that one of them stops begins meanwhile.
+        if let Fact::Ordered(orders) = &fact {
+            self.obey_all(orders, |order| !matches!(order, Order::Flush { .. }));
+        }
         self.ring();
         match fact {
             Fact::ShardTaken(shard) => {
@@ -165,9 +170,7 @@ impl Dispatcher {
             Fact::Deep { shard, site, depths } => self.jams.deep(shard, &site, depths, self.now),
             Fact::Arrived(entry) => self.arrived(entry, None),
             Fact::ArrivedUnder { entry, order } => self.arrived(entry, Some(&order)),
-            Fact::Ordered { ticket, order } => {
-                self.obey(ticket, &order);
-            }
+            Fact::Ordered(orders) => self.obey_all(&orders, |order| matches!(order, Order::Flush { .. })),
             Fact::Granted { request, permit } => self.granted(request, permit),
             Fact::Waiting { request, until, reason } => self.told_to_wait(request, until, reason),
             Fact::Ready(conversation) => self.conversation_ready(conversation),

@@ -60,9 +60,8 @@ impl Worker {
         if !orders.is_empty() {
             tracing::info!(envelopes = orders.len(), "operators' rules concern what is held");
         }
-        for (ticket, order) in orders {
-            self.order(ticket, order);
-        }
+        let orders = orders.into_iter().map(|(ticket, order)| (ticket, self.if_hold_is_full(order))).collect();
+        self.fact(Fact::Ordered(orders));
         let (spool, inputs) = (self.tools.spool.clone(), self.inputs.clone());
         tokio::spawn(async move {
             let mut reading = read_again(&spool, unread);
@@ -78,13 +77,9 @@ impl Worker {
         let reason = self.dispatcher.wait_reason(ticket);
         let order = self.rules.borrow().order(envelope, reason, clock::now());
         if let Some(order) = order {
-            self.order(ticket, order);
+            let order = self.if_hold_is_full(order);
+            self.fact(Fact::Ordered(vec![(ticket, order)]));
         }
-    }
-
-    fn order(&mut self, ticket: Ticket, order: Order) {
-        let order = self.if_hold_is_full(order);
-        self.fact(Fact::Ordered { ticket, order });
     }
 
     /// Whether an envelope whose packet is not in memory may match.

@@ -42,14 +42,9 @@ pub enum Fact {
         /// What is to be done with it.
         order: Order,
     },
-    /// An operator has ordered something about an envelope that is held. What is in a conversation or being settled is let
-    /// be: it is for the shell to say it again when the envelope comes again.
-    Ordered {
-        /// The envelope.
-        ticket: Ticket,
-        /// What is to be done with it.
-        order: Order,
-    },
+    /// Operators have ordered something about envelopes that are held: all that is known at this moment, in one fact. What is in a
+    /// conversation or being settled is let be: it is for the shell to say it again when the envelope comes again.
+    Ordered(Vec<(Ticket, Order)>),
     /// Yes, to an `Acquire` or a `Renew`.
     Granted {
         /// Which.

@@ -16,6 +16,13 @@ impl Dispatcher {
         self.index.get(ticket).map(|held| self.wait_of(held, self.now).reason)
     }
 
+    /// Those orders that are of one kind.
+    pub(super) fn obey_all(&mut self, orders: &[(Ticket, Order)], which: impl Fn(&Order) -> bool) {
+        for (ticket, order) in orders.iter().filter(|(_, order)| which(order)) {
+            self.obey(*ticket, order);
+        }
+    }
+
     /// Something is ordered about an envelope. Whether that has taken it out of its ordinary course.
     pub(super) fn obey(&mut self, ticket: Ticket, order: &Order) -> bool {
         let Some(held) = self.index.get(ticket) else { return false };

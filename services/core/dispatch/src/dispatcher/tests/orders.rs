@@ -22,7 +22,7 @@ fn next(world: &World, ticket: Ticket) -> Option<Move> {
 }
 
 fn order(world: &mut World, ticket: Ticket, order: Order) {
-    world.fact(Fact::Ordered { ticket, order });
+    world.fact(Fact::Ordered(vec![(ticket, order)]));
 }
 
 #[test]
@@ -216,4 +216,23 @@ fn what_is_ordered_while_it_is_sent_over_a_dead_connection_is_not_sent_again_bes
         world.perform_all();
         assert_eq!(world.transmitted.len(), 2);
     }
+}
+
+#[test]
+fn none_of_those_that_are_ordered_to_stay_is_sent_in_the_place_of_another() {
+    let mut world = World::simple();
+    let first = world.bulk("acme", "google");
+    let (conversation, _) = world.opened().unwrap();
+    world.greet(conversation);
+    assert_eq!(world.transmission(), Some((conversation, first)));
+    let mut entry = world.entry(Class::Bulk, "acme", "google");
+    (entry.body_held, entry.size_bytes) = (false, 1_000);
+    let mut others = vec![world.arrive(entry)];
+    others.extend((0..3).map(|_| world.bulk("acme", "google")));
+    // The first of them waits for its body, bound to the conversation.
+    world.attempted(conversation, first, |_| AttemptResult::Delivered(reply(250)));
+    world.fact(Fact::Ready(conversation));
+    world.fact(Fact::Ordered(others.into_iter().map(|ticket| (ticket, suspend())).collect()));
+    world.perform_all();
+    assert_eq!(world.transmitted.len(), 1);
 }

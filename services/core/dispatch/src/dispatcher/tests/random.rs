@@ -156,7 +156,7 @@ impl Trial {
                     self.world.mails.iter().filter(|(_, mail)| !mail.is_over()).map(|(ticket, _)| *ticket).collect();
                 if let Some(&ticket) = living.get(usize::from(which) % living.len().max(1)) {
                     let order = self.order(ticket, what);
-                    self.world.fact(Fact::Ordered { ticket, order });
+                    self.world.fact(Fact::Ordered(vec![(ticket, order)]));
                 }
             }
             Event::Shard { urgent, what } => {
