@@ -1,7 +1,7 @@
 //! One shard of this process, from its claim to its release or loss: takes it over, pulls its mail, keeps its lease, lets go.
 //! The machines say what comes next; nothing is decided here.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -217,7 +217,9 @@ impl ShardTask {
                 missed = false;
                 asked_anew = Some(Instant::now());
             }
-            let room = owned.room.borrow_and_update().min(PULL_MESSAGES);
+            // What was pulled and has not reached the index has its place there, whether or not the worker has heard of it.
+            let free = *owned.room.borrow_and_update();
+            let room = free.saturating_sub(owned.arriving.load(Ordering::Relaxed)).min(PULL_MESSAGES);
             // Once others may have the shard, a pull would take mail that is theirs.
             let open = self.tools.fence.may_act();
             tokio::select! {

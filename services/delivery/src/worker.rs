@@ -81,7 +81,7 @@ pub enum Input {
 pub struct ShardFloor {
     /// How settles of it are driven.
     pub settlements: Settlements,
-    /// Where the room left is shown.
+    /// Where the room left in the index is shown, and that others are on their way there.
     pub room: watch::Sender<usize>,
     /// Envelopes that were pulled and have not arrived yet.
     pub arriving: Arc<AtomicUsize>,
@@ -89,6 +89,8 @@ pub struct ShardFloor {
 
 struct Shard {
     floor: ShardFloor,
+    /// How many were on their way here when that was looked at last.
+    arriving: usize,
     released: Option<oneshot::Sender<()>>,
 }
 
@@ -194,7 +196,7 @@ impl Worker {
     fn take(&mut self, input: Input) {
         match input {
             Input::Taken(shard, floor) => {
-                self.shards.insert(shard, Shard { floor, released: None });
+                self.shards.insert(shard, Shard { floor, arriving: 0, released: None });
                 self.fact(Fact::ShardTaken(shard));
             }
             Input::Release(shard, done) => {
@@ -362,8 +364,9 @@ impl Worker {
         let mut drained = Vec::new();
         for (id, shard) in &mut self.shards {
             let arriving = shard.floor.arriving.load(Ordering::Relaxed);
-            let room = self.dispatcher.room(*id).saturating_sub(arriving);
-            shard.floor.room.send_if_modified(|shown| std::mem::replace(shown, room) != room);
+            let differs = std::mem::replace(&mut shard.arriving, arriving) != arriving;
+            let room = self.dispatcher.room(*id);
+            shard.floor.room.send_if_modified(|shown| std::mem::replace(shown, room) != room || differs);
             if shard.released.is_some() && self.dispatcher.held(*id) == 0 && arriving == 0 {
                 drained.push(*id);
             }
