@@ -45,7 +45,7 @@ fn moves_that_one_tier_does_not_take_hold_up_none_to_others() {
     perform_all_but_settles_of(&mut world, &stuck[1..]);
     assert_eq!(moved(&world, &others), 6, "those go to another tier");
     let suspended = world.bulk("acme", "other.example");
-    world.fact(Fact::Ordered { ticket: suspended, order: Order::Park });
+    world.fact(Fact::Ordered(vec![(suspended, Order::Park)]));
     assert_eq!(moved(&world, &[suspended]), 1);
     assert_eq!(moved(&world, &stuck), 3);
     world.perform_all();
@@ -85,7 +85,7 @@ fn bodies_of_what_no_tier_takes_do_not_fill_the_memory_for_bodies() {
     let mut world = World::new(config, Shaping::default());
     let tickets: Vec<_> = (0..8).map(|_| world.bulk("acme", "google")).collect();
     for &ticket in &tickets {
-        world.fact(Fact::Ordered { ticket, order: Order::Park });
+        world.fact(Fact::Ordered(vec![(ticket, Order::Park)]));
     }
     assert_eq!((moved(&world, &tickets), world.dispatcher.body_bytes()), (8, 8_000));
     for &ticket in &tickets {
