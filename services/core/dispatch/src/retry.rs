@@ -1,7 +1,12 @@
 //! When an envelope has its next turn: after a temporary failure by the retry schedule, otherwise in the tier nearest the
 //! turn it may expect. Never past its expiry, and never by counting: attempts choose the tier, age alone ends the story.
 
+use std::time::Duration;
+
 use postrider_model::{Tier, TierDelays, Timestamp};
+
+/// Who waits for a site, and not for a mailbox, waits no longer than this: when the site is back, all of it is due within an hour.
+const LONGEST_FOR_SITE: Duration = Duration::from_secs(3_600);
 
 /// Dice that roll the same for the same seed (SplitMix64, Steele, Lea and Flood 2014). For jitter, never for secrets.
 #[derive(Clone, Debug)]
@@ -49,6 +54,20 @@ pub fn tier_after_attempt(
     let [short, long] = candidates(attempts);
     let wanted = if dice.roll() & 1 == 0 { short } else { long };
     Tier::ALL.into_iter().rev().find(|&tier| tier <= wanted && ends_before(tier, delays, now, expiry))
+}
+
+/// The tier after a failure that was the site's, not the recipient's: the schedule's, but none that takes longer than an hour, if
+/// there is another.
+pub fn tier_after_site_failure(
+    attempts: u32,
+    now: Timestamp,
+    expiry: Timestamp,
+    delays: &TierDelays,
+    dice: &mut Dice,
+) -> Option<Tier> {
+    let tier = tier_after_attempt(attempts, now, expiry, delays, dice)?;
+    let short = |&shorter: &Tier| shorter <= tier && delays.of(shorter) <= LONGEST_FOR_SITE;
+    Tier::ALL.into_iter().rev().find(short).or(Some(tier).filter(|_| delays.of(Tier::M1) > LONGEST_FOR_SITE))
 }
 
 /// The tier whose end is nearest `turn`, among those of at most `longest` that end before the expiry. The shorter of two
@@ -148,6 +167,22 @@ mod tests {
         check_room(&[Tier::M15], 3_000, Some(Tier::M5));
         check_room(&[Tier::M15, Tier::H1], 100_000, Some(Tier::M5));
         check_room(&[Tier::M1, Tier::M5, Tier::M15, Tier::H1], 100_000, None);
+    }
+
+    #[test]
+    fn who_waits_for_a_site_waits_an_hour_at_most() {
+        let longest = |attempts, delays: &TierDelays| {
+            let mut dice = Dice::new(7);
+            let tier = |_| tier_after_site_failure(attempts, NOW, after_secs(400_000), delays, &mut dice);
+            (0..64).filter_map(tier).max()
+        };
+        assert_eq!([1, 2, 3, 4, 400].map(|attempts| longest(attempts, &TierDelays::default())), {
+            [Tier::M5, Tier::M15, Tier::H1, Tier::H1, Tier::H1].map(Some)
+        });
+        let slow = TierDelays::new([60, 300, 900, 7_200, 14_400].map(Duration::from_secs));
+        assert_eq!(longest(9, &slow), Some(Tier::M15));
+        let all_slow = TierDelays::new([3_601, 3_602, 3_603, 3_604, 3_605].map(Duration::from_secs));
+        assert_eq!(longest(1, &all_slow), Some(Tier::M5));
     }
 
     #[track_caller]

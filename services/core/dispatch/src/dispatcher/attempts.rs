@@ -7,8 +7,9 @@ use postrider_model::{Move, Outcome, Reply, Tier, Timestamp, WaitReason};
 
 use super::index::Stage;
 use super::kept::Kept;
+use super::lane::Lane;
 use super::{AttemptResult, Conversation, Dispatcher, Failure, Plan, Ticket};
-use crate::reply_class;
+use crate::reply_class::{self, ReplyClass};
 use crate::retry::{self, Dice, with_room};
 
 impl Dispatcher {
@@ -37,26 +38,32 @@ impl Dispatcher {
         }
         if let Some(lane) = self.lanes.lane_mut(lane) {
             lane.pace.served(cost, now);
+            lane.tried(results.iter().any(|(_, result)| is_an_end(result)), now);
         }
         let results = results.iter().map(|(index, result)| (*index, reply_class::outcome_of(result))).collect();
-        self.settle_attempt(ticket, results);
+        let of_site = is_of_site(&results);
+        self.settle_attempt(ticket, results, of_site);
     }
 
-    fn settle_attempt(&mut self, ticket: Ticket, results: BTreeMap<u32, (Outcome, Reply)>) {
+    /// `of_site`: who was put off was so for the site's sake.
+    fn settle_attempt(&mut self, ticket: Ticket, results: BTreeMap<u32, (Outcome, Reply)>, of_site: bool) {
         let (now, delays) = (self.now, self.config.tier_delays);
         let Some(held) = self.index.get(ticket) else { return };
         let (entry, full) = (&held.entry, &self.moves.full);
+        let of_site = of_site || self.lanes.lane(held.lane).is_some_and(Lane::puts_all_off);
         let plan = plan(
             entry,
             &results,
             now,
             |dice, attempts, tried| {
-                let tier = if tried {
-                    retry::tier_after_attempt(attempts, now, entry.expiry, &delays, dice)
-                } else {
-                    retry::tier_nearest(now, Tier::H1, now, entry.expiry, &delays)
-                }?;
-                let tier = with_room(tier, Tier::H4, full, now, entry.expiry, &delays).unwrap_or(tier);
+                let (tier, longest) = match (tried, of_site) {
+                    (true, true) => {
+                        (retry::tier_after_site_failure(attempts, now, entry.expiry, &delays, dice)?, Tier::H1)
+                    }
+                    (true, false) => (retry::tier_after_attempt(attempts, now, entry.expiry, &delays, dice)?, Tier::H4),
+                    (false, _) => (retry::tier_nearest(now, Tier::H1, now, entry.expiry, &delays)?, Tier::H4),
+                };
+                let tier = with_room(tier, longest, full, now, entry.expiry, &delays).unwrap_or(tier);
                 Some((tier, now.after(delays.of(tier))))
             },
             &mut self.dice,
@@ -88,7 +95,7 @@ impl Dispatcher {
         let reply = failure.reply.clone().unwrap_or_else(|| reply_class::unreachable(&failure.text));
         let deferred = (Outcome::Deferred, reply);
         let results = held.entry.pending.iter().map(|&index| (index, deferred.clone())).collect();
-        self.settle_attempt(ticket, results);
+        self.settle_attempt(ticket, results, true);
     }
 
     /// An envelope has grown too old in the index.
@@ -121,6 +128,14 @@ fn is_an_end(result: &AttemptResult) -> bool {
         AttemptResult::Refused(reply) => reply.is_permanent(),
         AttemptResult::Lost { .. } | AttemptResult::Unresolvable { .. } => false,
     }
+}
+
+/// Whether all who were put off were for the receiving system's sake, and none for his own: nobody was reached, it has trouble.
+fn is_of_site(results: &BTreeMap<u32, (Outcome, Reply)>) -> bool {
+    let put_off = |(outcome, _): &&(Outcome, Reply)| *outcome == Outcome::Deferred;
+    let of_site =
+        |(_, reply): &(Outcome, Reply)| matches!(ReplyClass::of(reply), ReplyClass::System | ReplyClass::Network);
+    results.values().filter(put_off).all(of_site)
 }
 
 /// Whether a message certainly did not arrive.

@@ -3,6 +3,7 @@
 //! what follows from it is decided elsewhere.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use postrider_model::{Class, SiteName, TenantId, TenantWeight, Timestamp, WaitReason};
 
@@ -13,6 +14,12 @@ use super::per_class::PerClass;
 use super::queue::FairQueue;
 use super::turns::Turns;
 use super::{Conversation, DispatcherConfig, Entry, Exchange, Path, Source};
+
+/// So many envelopes in a row that were put off are the site's doing.
+const PUTS_ALL_OFF: u32 = 20;
+
+/// For so long that is remembered of a lane of which nothing is left: until what waits an hour comes again.
+const PUT_OFF_REMEMBERED: Duration = Duration::from_secs(2 * 3_600);
 
 /// Names a lane. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +53,10 @@ pub(super) struct Lane {
     pub(super) closed_at: Timestamp,
     /// Closures in a row.
     pub(super) failures: u32,
+    /// Envelopes in a row of which every recipient was put off.
+    pub(super) put_off: u32,
+    /// When the last of them was.
+    pub(super) put_off_at: Timestamp,
     /// No more conversations than this until then: one more was refused.
     pub(super) ceiling: Option<(usize, Timestamp)>,
     pub(super) pace: Pace,
@@ -72,6 +83,23 @@ impl Lane {
             && opening < ready.div_ceil(config.messages_per_opening.max(1))
             && opening < established.max(1)
             && self.ceiling.is_none_or(|(most, until)| until <= now || all < most)
+    }
+
+    /// Notes what became of an envelope: whether the exchanger took something, or refused it for good.
+    pub(super) fn tried(&mut self, useful: bool, now: Timestamp) {
+        self.put_off = if useful { 0 } else { self.put_off.saturating_add(1) };
+        self.put_off_at = now;
+    }
+
+    /// Whether it puts off whatever comes: then that says nothing about a recipient.
+    pub(super) fn puts_all_off(&self) -> bool {
+        self.put_off >= PUTS_ALL_OFF
+    }
+
+    /// Until when it is remembered though nothing of it is left: so that closures in a row are counted, and what it puts off.
+    pub(super) fn remembered_until(&self, closure: Duration) -> Option<Timestamp> {
+        let closed = self.closed_until.map(|until| until.after(closure));
+        closed.max(self.puts_all_off().then(|| self.put_off_at.after(PUT_OFF_REMEMBERED)))
     }
 
     /// Whether its exchangers are left alone.
@@ -334,6 +362,8 @@ impl Lanes {
             closed_until: None,
             closed_at: Timestamp::default(),
             failures: 0,
+            put_off: 0,
+            put_off_at: Timestamp::default(),
             ceiling: None,
             pace: Pace::default(),
             booked: Timestamp::default(),

@@ -182,22 +182,21 @@ impl Dispatcher {
         let ahead = |time: Timestamp| (time > now).then_some(time);
         let times = [lane.closed_until, lane.ceiling.map(|(_, until)| until), lane.review_at];
         let next = times.into_iter().flatten().filter_map(ahead).min();
-        // An unused lane is remembered for a while after it was closed, so that closures in a row are counted.
-        let forget = lane.closed_until.map(|until| until.after(self.config.longest_closure)).and_then(ahead);
+        let forget = lane.remembered_until(self.config.longest_closure).and_then(ahead);
         self.alarms.set(Alarm::Lane(id), next.or(forget));
     }
 
     pub(super) fn forget_lane_if_unused(&mut self, id: LaneId) {
         let now = self.now;
-        let remembered = self.config.longest_closure;
         let Some(lane) = self.lanes.lane(id) else { return };
-        let in_use = lane.entries > 0
-            || lane.conversations > 0
-            || lane.closed_until.is_some_and(|until| until.after(remembered) > now);
-        if !in_use {
-            self.alarms.set(Alarm::Lane(id), None);
-            self.lanes.forget(id);
+        if lane.entries > 0 || lane.conversations > 0 {
+            return;
         }
+        if lane.remembered_until(self.config.longest_closure).is_some_and(|until| until > now) {
+            return self.set_lane_alarm(id);
+        }
+        self.alarms.set(Alarm::Lane(id), None);
+        self.lanes.forget(id);
     }
 }
 

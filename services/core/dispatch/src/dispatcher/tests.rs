@@ -6,6 +6,8 @@ mod choosing;
 
 mod fairness;
 
+mod ramp;
+
 mod conversations;
 
 mod far_owner;

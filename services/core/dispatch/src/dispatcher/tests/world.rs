@@ -1,7 +1,7 @@
 //! A world for the dispatcher: a shell that performs its actions when told to, a limit owner, a clock that is turned by
 //! hand, and a judge that looks at every action. It stands for no particular exchanger: tests say what happens.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use postrider_model::{Class, EnvelopeId, MessageId, Move, Outcome, Reply, ShardId, Timestamp, WaitReason};
@@ -40,6 +40,13 @@ pub struct Link {
     pub carries: Option<Ticket>,
 }
 
+/// What a path was sent within its window.
+#[derive(Default)]
+struct Sent {
+    all: VecDeque<(Timestamp, u32)>,
+    count: u32,
+}
+
 pub struct World {
     pub dispatcher: Dispatcher,
     pub owner: LimitOwner,
@@ -51,7 +58,7 @@ pub struct World {
     pub links: BTreeMap<Conversation, Link>,
     pub transmitted: Vec<Ticket>,
     pub lost: BTreeSet<Ticket>,
-    sent: HashMap<Path, Vec<(Timestamp, u32)>>,
+    sent: HashMap<Path, Sent>,
     next_ticket: u64,
 }
 
@@ -212,10 +219,12 @@ impl World {
         self.transmitted.push(ticket);
         if let Some(rate) = self.shaping.of(&link.path.site).message_rate {
             let sent = self.sent.entry(link.path.clone()).or_default();
-            sent.push((self.now, recipients));
-            sent.retain(|(time, _)| time.after(rate.window()) > self.now);
-            let count: u32 = sent.iter().map(|(_, recipients)| recipients).sum();
-            assert!(count <= rate.count(), "{count} recipients within a window of {rate}");
+            sent.all.push_back((self.now, recipients));
+            sent.count += recipients;
+            while let Some((_, gone)) = sent.all.pop_front_if(|(time, _)| time.after(rate.window()) <= self.now) {
+                sent.count -= gone;
+            }
+            assert!(sent.count <= rate.count(), "{} recipients within a window of {rate}", sent.count);
         }
     }
 
