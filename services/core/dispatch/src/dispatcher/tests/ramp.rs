@@ -1,6 +1,6 @@
 //! A day's outage of the largest site, in virtual time: mail comes in all day, the site takes none of it, and then it is back.
 //! All of it has left within an hour and what its permitted rate takes for it, never above that rate, and another site
-//! notices nothing. Dispatcher, limit owner, jams, credit and the promoter's decisions are the
+//! notices nothing. In which order it leaves is printed: about none. Dispatcher, limit owner, jams, credit and the promoter's decisions are the
 //! real ones; tiers and READY are queues.
 
 use std::collections::{BTreeMap, VecDeque};
