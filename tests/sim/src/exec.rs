@@ -26,6 +26,9 @@ impl Life {
 /// Where virtual time begins.
 pub const BEGIN: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
+/// No story takes so many.
+const MOST_STEPS: u64 = 30_000_000;
+
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Slot {
@@ -102,6 +105,11 @@ impl Sim {
         self.inner.borrow().steps
     }
 
+    /// Whether it never comes to rest: it has taken more steps than any story does.
+    pub fn is_restless(&self) -> bool {
+        self.steps() > MOST_STEPS
+    }
+
     /// A number that is the same for two runs that went the same way.
     pub fn trace(&self) -> u64 {
         self.inner.borrow().trace
@@ -172,7 +180,7 @@ impl Sim {
         loop {
             while let Some(id) = self.pick() {
                 self.poll(id);
-                if done() {
+                if done() || self.is_restless() {
                     return true;
                 }
             }

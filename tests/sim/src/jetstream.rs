@@ -229,9 +229,10 @@ impl<P: Clone> JetStream<P> {
         self.streams.get(stream).into_iter().flat_map(|(stream, _)| stream.all())
     }
 
-    /// How full the fullest stream with a bound is, in thousandths.
-    pub fn fullness(&self) -> u64 {
-        self.streams.values().map(|(stream, _)| stream.fullness()).max().unwrap_or(0)
+    /// How full the fullest stream of these with a bound is, in thousandths.
+    pub fn fullness(&self, which: impl Fn(&str) -> bool) -> u64 {
+        let these = self.streams.values().filter(|(stream, _)| which(stream.name()));
+        these.map(|(stream, _)| stream.fullness()).max().unwrap_or(0)
     }
 
     /// The sequence of the last message that a stream ever had.

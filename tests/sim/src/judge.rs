@@ -1,19 +1,27 @@
 //! The judge: what senders were promised, what exchangers got, what was in flight at each fault. It looks at every beginning and
 //! every connection while the world goes on, and at all of it in the end.
 
+mod limits;
+
+mod orders;
+
+mod verdict;
+
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
 use postrider_dispatch::dispatcher::Conversation;
 use postrider_dispatch::limits::Shaping;
 use postrider_dispatch::ownership::{FENCE, Lease};
-use postrider_model::{EnvelopeId, MemberId, MessageId, Outcome, PartNumber, ShardId, SiteName, Timestamp};
+use postrider_dispatch::rules::Rules;
+use postrider_model::{Envelope, EnvelopeId, MemberId, MessageId, PartNumber, Rule, ShardId, SiteName, Timestamp};
 
 use crate::exec::{Life, Sim};
-use crate::nats::{Nats, Packet, Payload};
-use crate::spool::{LAYOUT, REPEATS, list_leases};
+use crate::nats::{Nats, Packet};
+use crate::spool::list_leases;
+use limits::Connection;
 
 /// A part of a message.
 pub type Part = (MessageId, PartNumber);
@@ -24,8 +32,8 @@ pub const AFTERWARDS: [&str; 2] = ["an acknowledgement", "an acceptance"];
 /// How long ownership is in doubt after somebody wrote to the lease bucket: all have seen it, and permits of before have ended.
 const IN_DOUBT: Duration = Duration::from_secs(40);
 
-/// What it takes to close a connection.
-const CLOSING: Duration = Duration::from_millis(100);
+/// For how long an owner knows what it has finished.
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Why something of a process is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,31 +44,26 @@ pub enum Work {
     Moving,
 }
 
-/// A connection that stands or is being opened.
-struct Connection {
-    site: SiteName,
-    /// Its permit ends.
-    until: Timestamp,
-    busy: bool,
-    /// When it last ended a message.
-    free_since: Timestamp,
-}
-
-impl Connection {
-    /// What carries a message when its permit ends goes on to its end, and counts no more. Any other is closed, which takes a moment.
-    fn counts(&self, now: Timestamp) -> bool {
-        now < self.until || (!self.busy && now > self.until.max(self.free_since).after(CLOSING))
-    }
+/// A part that a sender has offered.
+struct Offered {
+    envelope: Envelope,
+    /// Whether the sender was told that it is safe.
+    accepted: bool,
 }
 
 #[derive(Default)]
 struct Book {
-    /// Recipients of each part, and whether its sender was told that it is safe.
-    parts: BTreeMap<Part, (Vec<u32>, bool)>,
+    parts: BTreeMap<Part, Offered>,
+    /// Every rule that was ever made.
+    ordered: Vec<Rule>,
+    /// Which ones a process follows.
+    obeyed: HashMap<Life, Rc<Rules>>,
     taken: BTreeMap<(Part, u32), u32>,
     refused: BTreeSet<(Part, u32)>,
     in_flight: BTreeSet<(Life, EnvelopeId, Work)>,
     attempted: BTreeSet<(Life, EnvelopeId)>,
+    /// When an owner finished a stay, by its epoch.
+    finished: HashMap<(Life, ShardId, u64, EnvelopeId), Timestamp>,
     /// How often more a part may be doubled.
     allowed: BTreeMap<Part, u32>,
     /// How often more its end may be recorded.
@@ -90,18 +93,27 @@ pub struct Judge {
     sim: Sim,
     nats: Nats,
     shaping: Rc<Shaping>,
+    /// How long the server remembers ids.
+    repeats: Duration,
     book: Rc<RefCell<Book>>,
 }
 
 impl Judge {
     /// Nothing has happened yet.
-    pub fn new(sim: &Sim, nats: &Nats, shaping: Shaping) -> Self {
-        Self { sim: sim.clone(), nats: nats.clone(), shaping: Rc::new(shaping), book: Rc::default() }
+    pub fn new(sim: &Sim, nats: &Nats, shaping: Shaping, repeats: Duration) -> Self {
+        Self { sim: sim.clone(), nats: nats.clone(), shaping: Rc::new(shaping), repeats, book: Rc::default() }
     }
 
     fn violated(&self, what: String) {
         let at = self.sim.now().since(crate::exec::BEGIN).as_millis();
         self.book.borrow_mut().violations.push(format!("at {at} ms: {what}"));
+    }
+
+    /// A world that is busy without end is wrong whatever becomes of its mail.
+    pub fn looks_for_rest(&self) {
+        if self.sim.is_restless() {
+            self.violated("it never comes to rest".to_owned());
+        }
     }
 
     /// From now on everything that happens to a part is written down.
@@ -160,8 +172,8 @@ impl Judge {
     pub fn offered(&self, parts: &[Packet]) {
         let mut book = self.book.borrow_mut();
         for packet in parts {
-            let recipients = packet.envelope.state.pending.clone();
-            book.parts.insert((packet.envelope.message, packet.envelope.part), (recipients, false));
+            let envelope = packet.envelope.clone();
+            book.parts.insert((envelope.message, envelope.part), Offered { envelope, accepted: false });
             book.in_flight.insert((Life::WORLD, packet.id(), Work::Moving));
         }
     }
@@ -171,7 +183,7 @@ impl Judge {
         let mut book = self.book.borrow_mut();
         for packet in parts {
             if let Some(part) = book.parts.get_mut(&(packet.envelope.message, packet.envelope.part)) {
-                part.1 = accepted;
+                part.accepted = accepted;
             }
             // What was not accepted may still lie on its way.
             if accepted {
@@ -235,11 +247,22 @@ impl Judge {
         }
     }
 
-    /// A message is handed to an exchanger.
-    pub fn attempts(&self, life: Life, id: EnvelopeId, shard: ShardId) {
+    /// A message is handed to an exchanger. What comes again although it is finished is known to who finished it.
+    pub fn attempts(&self, life: Life, id: EnvelopeId, (shard, epoch): (ShardId, u64)) {
+        let finished = self.book.borrow().finished.get(&(life, shard, epoch, id)).copied();
+        let ago = finished.map(|at| self.sim.now().since(at));
+        if let Some(ago) = ago.filter(|ago| *ago < REMEMBERED) {
+            self.violated(format!("invariant 6: {life:?} attempts {id} again, which it finished {ago:?} ago"));
+        }
         self.begins(life, id, Work::Settling(shard));
         self.nats.forget_recorded(life, id);
         self.book.borrow_mut().attempted.insert((life, id));
+    }
+
+    /// All steps of its settle are done.
+    pub fn finishes(&self, life: Life, id: EnvelopeId, (shard, epoch): (ShardId, u64)) {
+        self.ends(life, id, Work::Settling(shard));
+        self.book.borrow_mut().finished.insert((life, shard, epoch, id), self.sim.now());
     }
 
     /// It is finished.
@@ -293,96 +316,6 @@ impl Judge {
         }
     }
 
-    /// Copies that were made twice because the server had forgotten the id of the first: each may double its part once more.
-    fn copied_twice(&self) -> Vec<Part> {
-        let mut last: BTreeMap<(String, EnvelopeId), Timestamp> = BTreeMap::new();
-        let mut twice = Vec::new();
-        for (at, stream, id) in self.nats.stored() {
-            let Some(before) = last.insert((stream.clone(), id), at) else { continue };
-            let forgot = at.since(before) >= REPEATS || self.nats.restarted_between(before, at);
-            match forgot {
-                true => twice.push((id.message, id.part)),
-                false => self.violated(format!("invariant 2: {id} came to {stream} twice, under two ids")),
-            }
-        }
-        twice
-    }
-
-    /// A message is begun over a connection, to so many recipients. `ordered` is when that was decided.
-    pub fn mails(&self, life: Life, site: &SiteName, recipients: u32, ordered: Timestamp) {
-        let now = self.sim.now();
-        let Some(rate) = self.shaping.of(site).message_rate else { return };
-        let mut book = self.book.borrow_mut();
-        // What was decided before the process was frozen comes too late and is nobody's fault.
-        if book.thawed.get(&life).is_some_and(|thawed| *thawed >= ordered) {
-            return;
-        }
-        let reign = book.reigns.get(&LAYOUT.limit_shard(site)).copied();
-        let mails = book.mails.entry(site.clone()).or_default();
-        mails.push((now, recipients));
-        mails.retain(|(at, _)| at.after(rate.window()) > now);
-        // A new owner knows nothing of what the one before gave out: it begins with nothing, and gets what the limit gives in
-        // the time. Only what went out under it is counted against that.
-        let (begun, quiet_until) = reign.unwrap_or_default();
-        let of_reign = mails.iter().filter(|(at, _)| *at >= quiet_until.max(begun));
-        let count: u32 = of_reign.map(|(_, recipients)| recipients).sum();
-        let elapsed = now.since(begun).min(rate.window()).as_millis();
-        let most = (u128::from(rate.count()) * elapsed).div_ceil(rate.window().as_millis());
-        // Who takes the limit over in doubt, or before its old permits have ended, may give the same out again.
-        let in_doubt = book.tampered.is_some_and(|at| now.since(at) < IN_DOUBT + rate.window());
-        drop(book);
-        if u128::from(count) > most && !in_doubt {
-            self.violated(format!(
-                "invariant 5: {count} recipients within {elapsed} ms at {site}, whose limit is {rate}"
-            ));
-        }
-    }
-
-    /// A limit shard has a new owner.
-    pub fn reigns(&self, shard: ShardId, quiet: Duration) {
-        let now = self.sim.now();
-        self.book.borrow_mut().reigns.insert(shard, (now, now.after(quiet)));
-    }
-
-    /// A connection is being opened, with a permit until then.
-    pub fn connects(&self, (life, conversation): (Life, Conversation), site: &SiteName, until: Timestamp) {
-        let most = self.shaping.of(site).connections;
-        let now = self.sim.now();
-        self.hear(|| format!("{life:?} connects to {site} as {conversation:?}"));
-        let mut book = self.book.borrow_mut();
-        book.open.insert((life, conversation), Connection { site: site.clone(), until, busy: false, free_since: now });
-        let excused = |life: &Life| {
-            book.frozen.contains(life)
-                || book.thawed.get(life).is_some_and(|thawed| now.since(*thawed) < Duration::from_secs(2))
-        };
-        let counts = |open: &Connection| open.site == *site && open.counts(now);
-        let open = book.open.iter().filter(|((life, _), open)| counts(open) && !excused(life)).count();
-        drop(book);
-        if open > usize::try_from(most).unwrap() && !self.is_in_doubt() {
-            self.violated(format!("invariant 5: {open} connections to {site} instead of {most}"));
-        }
-    }
-
-    /// The permit of a connection is longer.
-    pub fn is_permitted(&self, life: Life, conversation: Conversation, until: Timestamp) {
-        if let Some(open) = self.book.borrow_mut().open.get_mut(&(life, conversation)) {
-            open.until = until;
-        }
-    }
-
-    /// A connection carries a message, or no longer.
-    pub fn is_busy(&self, life: Life, conversation: Conversation, busy: bool) {
-        if let Some(open) = self.book.borrow_mut().open.get_mut(&(life, conversation)) {
-            (open.busy, open.free_since) = (busy, self.sim.now());
-        }
-    }
-
-    /// A connection is closed.
-    pub fn disconnects(&self, life: Life, conversation: Conversation) {
-        self.hear(|| format!("{life:?} disconnects {conversation:?}"));
-        self.book.borrow_mut().open.remove(&(life, conversation));
-    }
-
     /// An exchanger takes a message for a recipient.
     pub fn takes(&self, part: Part, recipient: u32) {
         self.tell(part, || format!("an exchanger takes it for {recipient}"));
@@ -397,103 +330,5 @@ impl Judge {
     /// An exchanger took a message and its reply was lost: it will be tried again.
     pub fn unheard(&self, part: Part) {
         *self.book.borrow_mut().allowed.entry(part).or_default() += 1;
-    }
-
-    /// Whether every recipient of every accepted part has its end, and nothing is under way.
-    pub fn is_over(&self) -> bool {
-        self.missing().is_empty()
-    }
-
-    fn ends_of(&self) -> BTreeMap<(Part, u32), Vec<Outcome>> {
-        let mut ends: BTreeMap<(Part, u32), Vec<Outcome>> = BTreeMap::new();
-        for stored in self.nats.server.borrow().all("EVENTS") {
-            let Some(Payload::Events(records)) = &stored.payload else { continue };
-            for record in records.iter() {
-                for outcome in record.outcomes.iter().filter(|outcome| outcome.outcome.is_terminal()) {
-                    ends.entry(((record.id.message, record.id.part), outcome.index)).or_default().push(outcome.outcome);
-                }
-            }
-        }
-        ends
-    }
-
-    fn missing(&self) -> Vec<(Part, u32)> {
-        let ends = self.ends_of();
-        let book = self.book.borrow();
-        let accepted = book.parts.iter().filter(|(_, (_, accepted))| *accepted);
-        let all = accepted.flat_map(|(part, (recipients, _))| recipients.iter().map(|index| (*part, *index)));
-        all.filter(|recipient| !ends.contains_key(recipient)).collect()
-    }
-
-    /// Looks at the whole story.
-    pub fn conclude(&self) {
-        for (part, index) in self.missing() {
-            let hops = self.hops_of(part);
-            self.book.borrow_mut().guilty.insert(part);
-            self.violated(format!("invariant 2: recipient {index} of {}:{} has no end; {hops}", part.0, part.1));
-        }
-        let (ends, twice) = (self.ends_of(), self.copied_twice());
-        let (mut wrong, mut guilty) = (Vec::new(), Vec::new());
-        let mut book = self.book.borrow_mut();
-        for part in twice {
-            *book.allowed.entry(part).or_default() += 1;
-        }
-        let mut doubled = 0;
-        for ((part, index), outcomes) in &ends {
-            let allowed = book.allowed.get(part).copied().unwrap_or(0);
-            let name = format!("recipient {index} of {}:{}", part.0, part.1);
-            let most = 1 + allowed + book.unrecorded.get(part).copied().unwrap_or(0);
-            if outcomes.len() > usize::try_from(most).unwrap() {
-                guilty.push(*part);
-                wrong.push(format!("invariant 2: {name} ended {outcomes:?}, {allowed} repeats excused"));
-            }
-            let taken = book.taken.get(&(*part, *index)).copied().unwrap_or(0);
-            if outcomes.contains(&Outcome::Delivered) && taken == 0 {
-                wrong.push(format!("invariant 2: {name} is said to be delivered, and nobody took it"));
-            }
-            if outcomes.contains(&Outcome::Bounced) && !book.refused.contains(&(*part, *index)) {
-                wrong.push(format!("invariant 7: {name} bounced, and nobody refused it"));
-            }
-            if outcomes.contains(&Outcome::Dead) && allowed == 0 {
-                wrong.push(format!("invariant 7: the body of {name} is lost"));
-            }
-        }
-        for ((part, index), taken) in &book.taken {
-            let allowed = book.allowed.get(part).copied().unwrap_or(0);
-            if *taken > 1 {
-                doubled += taken - 1;
-            }
-            if *taken > 1 + allowed {
-                let name = format!("recipient {index} of {}:{}", part.0, part.1);
-                guilty.push(*part);
-                wrong.push(format!("invariant 6: {name} got it {taken} times, {allowed} repeats excused"));
-            }
-        }
-        book.doubled = doubled;
-        book.guilty.extend(guilty);
-        drop(book);
-        wrong.into_iter().for_each(|what| self.violated(what));
-    }
-
-    /// What is known of a part, for people.
-    fn hops_of(&self, part: Part) -> String {
-        let server = self.nats.server.borrow();
-        let mut story = Vec::new();
-        for stream in ["READY_B", "READY_T", "RETRY_1m", "RETRY_5m", "RETRY_15m", "RETRY_1h", "RETRY_4h", "DEAD"] {
-            for stored in server.all(stream) {
-                if let Some(Payload::Packet(packet)) = &stored.payload
-                    && (packet.envelope.message, packet.envelope.part) == part
-                {
-                    story.push(format!("hop {} lies in {stream} as {}", packet.envelope.state.hop, stored.sequence));
-                }
-            }
-        }
-        for stored in server.all("EVENTS") {
-            let Some(Payload::Events(records)) = &stored.payload else { continue };
-            for record in records.iter().filter(|record| (record.id.message, record.id.part) == part) {
-                story.push(format!("hop {} recorded in {}: {:?}", record.id.hop, stored.sequence, record.next));
-            }
-        }
-        story.join(", ")
     }
 }

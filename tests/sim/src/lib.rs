@@ -2,7 +2,10 @@
 //! promoters and splitters, between a model of JetStream and exchangers that misbehave. One seed decides everything; nothing here
 //! reads a clock or rolls other dice.
 //!
-//! `POSTRIDER_SIM_SEEDS=10000 cargo test --release -p postrider-sim` takes 240 s of processor time, so two minutes on two free cores.
+//! `POSTRIDER_SIM_SEEDS=10000 cargo test --release -p postrider-sim` takes 280 s of processor time, so two minutes and a half on two free cores.
+//! Half of the worlds have an operator, who suspends, releases, deletes, bounces and flushes. Scans of tiers and the credit that
+//! promoters ask for are not in it. Two of these 10,000 do not hold yet: in 4301 and 8202 mail lies in READY for good, and they held
+//! before tiers had slots of their own in the dispatcher.
 //!
 //! Whether it would notice: what was broken on purpose, one line at a time, and the first seed that failed (of 0, 1, 2, ...).
 //!
@@ -22,6 +25,13 @@
 //! | limits: permits that outlive the membership | 7 |
 //! | promoter: acknowledged before it is published | 9 |
 //! | splitter: acknowledged before the last part is published | 36 |
+//! | done-set: what is finished forgotten after a second | 52 |
+//! | rules: a release frees nothing in HOLD | 25 |
+//! | orders: what a conversation is opened for not obeyed | 2 |
+//! | orders: what arrives under a flush put into line twice | 13 |
+//! | orders: sent once more after a dead connection | 45 |
+//! | orders: obeyed one by one, with choices between | 178 |
+//! | pulls: what is on its way to the index not counted | 5 |
 
 #![allow(
     clippy::unwrap_used,

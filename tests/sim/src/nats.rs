@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use postrider_dispatch::ownership::Lease;
-use postrider_model::{Body, Envelope, EnvelopeId, EnvelopeState, MemberId, Record, ShardId, Timestamp};
+use postrider_model::{Body, Envelope, EnvelopeId, EnvelopeState, MemberId, Record, Rule, ShardId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::exec::{Life, Sim};
@@ -54,6 +54,8 @@ pub enum Payload {
     Member(MemberId, Timestamp),
     /// A shard's lease.
     Lease(ShardId, Lease),
+    /// An operator's rule.
+    Rule(Rc<Rule>),
     /// A deleted key.
     Gone,
 }

@@ -7,13 +7,15 @@ mod limits;
 
 mod movers;
 
+mod rules;
+
 mod settlement;
 
 mod shard;
 
 mod worker;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::rc::Rc;
@@ -24,6 +26,7 @@ use postrider_dispatch::limits::Shaping;
 use postrider_dispatch::ownership::{
     Fence, Lease, MonotonicMillis, OwnershipStep, RENEW_EVERY, Renewal, decide, is_overwritten, quiet_after,
 };
+use postrider_dispatch::rules::Rules;
 use postrider_dispatch::takeover::Takeover;
 use postrider_model::{MemberId, ShardId, SiteName, Timestamp};
 use tokio::sync::{Notify, mpsc};
@@ -105,6 +108,9 @@ pub struct Here {
     pub spool: Spool,
     pub fence: SharedFence,
     pub limits: OwnedLimits,
+    /// What operators have ordered, as it was read last.
+    pub rules: Rc<RefCell<Rc<Rules>>>,
+    pub hold_is_full: Rc<Cell<bool>>,
     skew: i64,
 }
 
@@ -147,6 +153,8 @@ impl Process {
             spool,
             fence,
             limits,
+            rules: Rc::default(),
+            hold_is_full: Rc::default(),
             skew,
             sim,
         };
@@ -154,8 +162,13 @@ impl Process {
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let inputs = worker::begin(&here);
         movers::begin(&here, &stop);
-        let ownership = Ownership { here: here.clone(), inputs, holding: BTreeMap::new(), giving_back: false };
-        here.spawn(ownership.run(stop.clone(), ended.clone()));
+        let ownership =
+            Ownership { here: here.clone(), inputs: inputs.clone(), holding: BTreeMap::new(), giving_back: false };
+        let (beginning, stopping, ending) = (here.clone(), stop.clone(), ended.clone());
+        here.spawn(async move {
+            rules::begin(&beginning, inputs, &stopping).await;
+            ownership.run(stopping, ending).await;
+        });
         let upkeep = here.clone();
         here.spawn(async move {
             let mut known = upkeep.spool.client.reconnects();

@@ -16,6 +16,8 @@ use crate::jetstream::{
 };
 use crate::nats::{Client, Packet, Payload, Unanswered};
 
+mod hold;
+
 mod puller;
 pub use puller::Puller;
 
@@ -33,8 +35,6 @@ pub const DELAYS: TierDelays = TierDelays::new([
 
 /// How long a publish or an acknowledgement is tried again.
 pub const BUDGET: Duration = Duration::from_secs(30);
-/// How long the server remembers ids.
-pub const REPEATS: Duration = Duration::from_secs(60);
 const MOVE_WAIT: Duration = Duration::from_secs(25);
 const READY_WAIT: Duration = Duration::from_secs(20 * 60);
 /// How long a member lives without a renewal.
@@ -100,13 +100,14 @@ impl Consumer {
     }
 }
 
-/// Makes all streams and consumers. `room` bounds READY and the tiers, in bytes as the server counts them.
-pub fn lay_out(server: &mut JetStream<Payload>, room: Option<u64>) {
+/// Makes all streams and consumers. The first `room` bounds READY and the tiers, the second HOLD, in bytes as the server counts them;
+/// ids are remembered for `repeats`.
+pub fn lay_out(server: &mut JetStream<Payload>, (room, hold_room): (Option<u64>, Option<u64>), repeats: Duration) {
     let stream = |name: &str, subjects: &[&str], retention| StreamConfig {
         name: name.to_owned(),
         subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
         retention,
-        duplicate_window: REPEATS,
+        duplicate_window: repeats,
         max_bytes: None,
         max_per_subject: None,
         markers_live: None,
@@ -124,6 +125,10 @@ pub fn lay_out(server: &mut JetStream<Payload>, room: Option<u64>) {
     for (name, subject) in [("BODY", "body.0"), ("EVENTS", "event.>"), ("DEAD", "dead.>")] {
         server.create_stream(stream(name, &[subject], Retention::Limits));
     }
+    let held = stream("HOLD", &["hold.>"], Retention::Limits);
+    server.create_stream(StreamConfig { max_bytes: hold_room, ..held });
+    let rules = stream("CONFIG", &["config.>"], Retention::Limits);
+    server.create_stream(StreamConfig { max_per_subject: Some(1), ..rules });
     server.create_stream(StreamConfig {
         max_per_subject: Some(1),
         markers_live: Some(MEMBER_TTL),

@@ -1,5 +1,7 @@
 //! One seed: a world drawn from it, some minutes in which anything happens, then quiet until all mail has its end, and the verdict.
 
+mod operator;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -81,6 +83,7 @@ pub fn tell_of(seed: u64, listening: bool) -> Verdict {
         // What is doubled later counts too: everything that is still on its way arrives, and senders go on until they are heard.
         let rest = sim.now().after(Duration::from_secs(130));
         sim.run(rest, || broken.is_violated());
+        judge.looks_for_rest();
         if judge.is_violated() || judge.is_over() || sim.now() >= last {
             break;
         }
@@ -140,9 +143,12 @@ impl Story {
     fn new(sim: &Sim) -> Self {
         let nats = Nats::new(sim);
         let room = sim.chance(150).then(|| 20_000 + sim.below(20_000));
-        lay_out(&mut nats.server.borrow_mut(), room);
+        // Perhaps not for as long as it takes until an interrupted move is made again.
+        let repeats = Duration::from_secs(if sim.chance(250) { 20 } else { 60 });
+        let hold_room = sim.chance(300).then(|| 1_500 + sim.below(6_000));
+        lay_out(&mut nats.server.borrow_mut(), (room, hold_room), repeats);
         let shaping = shaping(sim);
-        let judge = Judge::new(sim, &nats, shaping.clone());
+        let judge = Judge::new(sim, &nats, shaping.clone(), repeats);
         let exchangers = Exchangers::new(sim, &judge, [20, 100, 1_000][usize::try_from(sim.below(3)).unwrap()]);
         let sites: BTreeMap<String, SiteName> = (0..4).map(|n| (format!("domain{n}.example"), site(n % 3))).collect();
         let world = World {
@@ -216,6 +222,7 @@ async fn tell(story: Rc<RefCell<Story>>, calm: CancellationToken) {
         (story.sim.clone(), story.world.clone())
     };
     sim.spawn(Life::WORLD, send_mail(world.clone()));
+    sim.spawn(Life::WORLD, operator::operate(Rc::clone(&story), calm.clone()));
     world.nats.set_losses(sim.below(3) * 15);
     world.bus.set_losses(sim.below(3) * 30);
     let end = sim.now().after(Duration::from_secs(30 + sim.below(60)));
@@ -362,7 +369,12 @@ async fn send_mail(world: World) {
 
 async fn submit(world: &World, spool: &Spool, mut parts: Vec<Packet>) -> bool {
     // From here on no new mail is taken: the rest is for moves.
-    if spool.client.ask(|server, _| Some(server.fullness())).await.is_ok_and(|fullness| fullness >= 800) {
+    if spool
+        .client
+        .ask(|server, _| Some(server.fullness(|stream| stream != "HOLD")))
+        .await
+        .is_ok_and(|fullness| fullness >= 800)
+    {
         return false;
     }
     world.judge.offered(&parts);

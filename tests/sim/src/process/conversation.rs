@@ -10,7 +10,7 @@ use super::worker::{Input, unreached};
 use crate::exchangers::Ending;
 
 /// What a conversation is told to do.
-pub enum Order {
+pub enum Word {
     Transmit(Job),
     Close,
 }
@@ -39,7 +39,7 @@ pub async fn run(
     here: Here,
     (conversation, permitted_until): (Conversation, Timestamp),
     site: SiteName,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut orders: mpsc::UnboundedReceiver<Word>,
     inputs: mpsc::UnboundedSender<Input>,
     cut: CancellationToken,
 ) {
@@ -55,7 +55,7 @@ async fn converse(
     here: &Here,
     conversation: Conversation,
     site: &SiteName,
-    orders: &mut mpsc::UnboundedReceiver<Order>,
+    orders: &mut mpsc::UnboundedReceiver<Word>,
     report: &impl Fn(Report),
 ) -> Option<Failure> {
     let greeted = tokio::select! {
@@ -72,8 +72,8 @@ async fn converse(
         let job = tokio::select! {
             biased;
             order = orders.recv() => match order {
-                Some(Order::Transmit(job)) => job,
-                Some(Order::Close) | None => {
+                Some(Word::Transmit(job)) => job,
+                Some(Word::Close) | None => {
                     here.sim.sleep(here.sim.some_time(10)).await;
                     return None;
                 }
@@ -86,7 +86,7 @@ async fn converse(
         }
         here.judge.acts(here.life, job.shard, job.epoch, "a message");
         here.judge.mails(here.life, site, u32::try_from(job.recipients.len()).unwrap(), job.ordered);
-        here.judge.attempts(here.life, job.id, job.shard);
+        here.judge.attempts(here.life, job.id, (job.shard, job.epoch));
         here.judge.is_busy(here.life, conversation, true);
         let ending = here.world.exchangers.take(here.life, job.id, job.recipients.clone()).await;
         here.judge.is_busy(here.life, conversation, false);
@@ -103,8 +103,8 @@ async fn converse(
     }
 }
 
-async fn closed_early(orders: &mut mpsc::UnboundedReceiver<Order>) {
-    while let Some(Order::Transmit(_)) = orders.recv().await {}
+async fn closed_early(orders: &mut mpsc::UnboundedReceiver<Word>) {
+    while let Some(Word::Transmit(_)) = orders.recv().await {}
 }
 
 fn lost(recipients: &[u32], after_end_of_data: bool) -> Vec<(u32, AttemptResult)> {

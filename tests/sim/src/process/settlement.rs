@@ -170,6 +170,10 @@ impl Settlements {
                 Some(copy) => spool.publish_ready(&copy).await.is_ok(),
                 None => true,
             },
+            SettleStep::CopyToHold => match moved(packet) {
+                Some(copy) => spool.copy_to_hold(&copy).await.is_ok(),
+                None => true,
+            },
             SettleStep::BuryDead => spool.bury(settle.id()).await.is_ok(),
             SettleStep::AckOld => spool.confirm_ack(token).await,
             SettleStep::DeleteBody => {
@@ -179,7 +183,6 @@ impl Settlements {
                 true
             }
             SettleStep::Finished => true,
-            SettleStep::CopyToHold => panic!("no rule is in force here"),
         }
     }
 
@@ -216,7 +219,7 @@ impl Settlements {
     fn finished(&self, id: &EnvelopeId) {
         self.done.borrow_mut().finished(*id, self.here.now());
         self.through.borrow_mut().settled(id);
-        self.here.judge.ends(self.here.life, *id, Work::Settling(self.shard));
+        self.here.judge.finishes(self.here.life, *id, (self.shard, self.epoch));
     }
 
     async fn pause(&self) -> Result<(), ShardIsLost> {

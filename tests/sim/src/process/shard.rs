@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use postrider_dispatch::ownership::{Lease, is_overwritten};
+use postrider_dispatch::rules::Order;
 use postrider_dispatch::settle::{Settle, SettlePlan};
 use postrider_dispatch::takeover::{Release, ReleaseStep, Takeover, TakeoverFailure, TakeoverStep};
 use postrider_model::{Move, Outcome, ShardId, SiteName, Timestamp};
@@ -143,7 +144,8 @@ impl ShardTask {
         let settlements = settlements?;
         let (room, room_receiver) = watch::channel(0);
         let arriving = Rc::new(Cell::new(0));
-        let floor = Floor { settlements: settlements.clone(), room, arriving: Rc::clone(&arriving) };
+        let given_up = puller.given_up();
+        let floor = Floor { settlements: settlements.clone(), room, arriving: Rc::clone(&arriving), given_up };
         drop(self.inputs.send(Input::Taken(self.shard, Box::new(floor))));
         Some((Owned { lease: takeover.lease().clone(), revision, settlements, room: room_receiver, arriving }, puller))
     }
@@ -180,7 +182,8 @@ impl ShardTask {
                 missed = false;
                 asked_anew = Some(self.here.sim.now());
             }
-            let room = (*owned.room.borrow_and_update()).min(PULL_MESSAGES);
+            let free = *owned.room.borrow_and_update();
+            let room = free.saturating_sub(owned.arriving.get()).min(PULL_MESSAGES);
             let open = self.here.fence.may_act();
             tokio::select! {
                 biased;
@@ -328,6 +331,12 @@ impl ShardTask {
         if packet.envelope.state.hop == 0 {
             let outcomes = packet.envelope.state.pending.iter().map(|&index| (index, Outcome::Accepted, None));
             settlements.note(record(&packet, self.shard, outcomes.collect(), None, self.here.now()));
+        }
+        let order = self.here.rules.borrow().order(&packet.envelope, None, self.here.now());
+        if let Some(order @ (Order::Suspend { .. } | Order::End { .. })) = order {
+            let site = packet.envelope.state.site.clone();
+            let arrival = Arrival::Ordered(Held::new(leased, packet, self.shard, site), order);
+            return drop(self.inputs.send(Input::Arrived(Box::new(arrival), on_the_way)));
         }
         let (here, inputs, shard) = (self.here.clone(), self.inputs.clone(), self.shard);
         let look_up = async move {

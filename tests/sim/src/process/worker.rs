@@ -1,15 +1,19 @@
 //! The one task around the dispatcher: facts in, actions out. The shape of `services/delivery/src/worker.rs` and `worker/act.rs`.
 
+mod arrive;
+
+mod orders;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use postrider_dispatch::dispatcher::{
-    Action, AttemptResult, Conversation, Dispatcher, Entry, Exchange, Fact, Failure, FailureScope, Plan, RequestId,
-    Source, Ticket,
+    Action, Conversation, Dispatcher, Entry, Exchange, Fact, Failure, FailureScope, Plan, RequestId, Source, Ticket,
 };
 use postrider_dispatch::limits::{Grant, Permit, PermitId};
+use postrider_dispatch::rules::{Order, Rules};
 use postrider_dispatch::settle::{Settle, SettlePlan};
 use postrider_model::{
     Body, EnvelopeId, Move, Outcome, RecipientOutcome, Record, Reply, ReversePath, ShardId, SiteName, Timestamp,
@@ -17,10 +21,10 @@ use postrider_model::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::conversation::{self, Order, Report};
+use super::conversation::{self, Report, Word};
 use super::limits::{Question, ask_here, ask_there, give_back};
 use super::settlement::Settlements;
-use super::shard::{OnTheWay, finish};
+use super::shard::OnTheWay;
 use super::{Here, PAUSE};
 use crate::jetstream::Token;
 use crate::nats::Packet;
@@ -37,12 +41,14 @@ pub enum Input {
     Body(Ticket, bool),
     Settled(Ticket),
     Reported(Conversation, Report),
+    Rules(Rc<Rules>),
 }
 
 /// What looking up the exchangers came to.
 pub enum Arrival {
     Dispatch(Held),
     Unresolvable(Held),
+    Ordered(Held, Order),
     Elsewhere(Held, Box<Settle>),
 }
 
@@ -51,6 +57,7 @@ pub struct Floor {
     pub settlements: Settlements,
     pub room: watch::Sender<usize>,
     pub arriving: Rc<Cell<usize>>,
+    pub given_up: Rc<Cell<usize>>,
 }
 
 /// An envelope that is ours for now.
@@ -127,6 +134,7 @@ pub fn record(
 
 struct Shard {
     floor: Floor,
+    arriving: usize,
     released: Option<oneshot::Sender<()>>,
 }
 
@@ -139,7 +147,7 @@ struct Settling {
 struct Talk {
     permit: PermitId,
     site: SiteName,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<Word>,
     cut: CancellationToken,
     carries: Option<Ticket>,
 }
@@ -158,6 +166,8 @@ struct Worker {
     granted: VecDeque<Permit>,
     /// Questions by what they are about.
     asked: BTreeMap<RequestId, Option<Conversation>>,
+    /// What operators have ordered.
+    rules: Rc<Rules>,
 }
 
 /// Starts a worker that owns nothing yet; where to reach it.
@@ -176,6 +186,7 @@ pub fn begin(here: &Here) -> mpsc::UnboundedSender<Input> {
         next_ticket: 0,
         granted: VecDeque::new(),
         asked: BTreeMap::new(),
+        rules: Rc::default(),
     };
     here.spawn(async move {
         loop {
@@ -199,7 +210,7 @@ impl Worker {
     fn take(&mut self, input: Input) {
         match input {
             Input::Taken(shard, floor) => {
-                self.shards.insert(shard, Shard { floor: *floor, released: None });
+                self.shards.insert(shard, Shard { floor: *floor, arriving: 0, released: None });
                 self.fact(Fact::ShardTaken(shard));
             }
             Input::Release(shard, done) => {
@@ -229,60 +240,12 @@ impl Worker {
                 self.fact(Fact::Settled(ticket));
             }
             Input::Reported(conversation, report) => self.report(conversation, report),
+            Input::Rules(rules) => self.follow(rules),
         }
     }
 
     fn fact(&mut self, fact: Fact) {
         self.dispatcher.handle(fact, self.here.now());
-    }
-
-    fn arrive(&mut self, arrival: Arrival, on_the_way: OnTheWay) {
-        let (held, resolved, move_on) = match arrival {
-            Arrival::Dispatch(held) => (held, true, None),
-            Arrival::Unresolvable(held) => (Held { resolved: false, ..held }, false, None),
-            Arrival::Elsewhere(held, settle) => (held, true, Some(settle)),
-        };
-        let Some(shard) = self.shards.get(&held.shard).filter(|_| !on_the_way.is_void()) else { return };
-        let id = held.packet.id();
-        if let Some(ticket) = self.known.get(&id).copied() {
-            return self.renew_lease(ticket, held.token);
-        }
-        if let Some(settle) = shard.floor.settlements.repeat(&held.packet) {
-            let leased =
-                Leased { token: held.token, stored: Timestamp::default(), payload: crate::nats::Payload::Gone };
-            let settlements = &shard.floor.settlements;
-            return finish(&self.here, &self.inputs, settlements, settle, leased, held.packet, on_the_way);
-        }
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        self.known.insert(id, ticket);
-        if let Some(settle) = move_on {
-            let (settlements, inputs) = (shard.floor.settlements.clone(), self.inputs.clone());
-            self.settling.insert(ticket, Settling { shard: held.shard, id, repeats: Vec::new() });
-            return self.here.spawn(async move {
-                let settled = settlements.settle(*settle, held.token, held.packet).await;
-                drop(on_the_way);
-                drop(inputs.send(if settled.is_ok() { Input::Settled(ticket) } else { Input::Left }));
-            });
-        }
-        let entry = held.entry(ticket);
-        let pending = entry.pending.clone();
-        self.held.insert(ticket, held);
-        self.fact(Fact::Arrived(entry));
-        if !resolved {
-            let reply = Reply::new(451, None, "no answer from DNS");
-            let result = AttemptResult::Unresolvable { permanent: false, reply };
-            let results = pending.into_iter().map(|index| (index, result.clone())).collect();
-            self.fact(Fact::Unresolvable { ticket, results });
-        }
-    }
-
-    fn renew_lease(&mut self, ticket: Ticket, again: Token) {
-        match (self.held.get_mut(&ticket), self.settling.get_mut(&ticket)) {
-            (Some(held), _) if held.token.sequence == again.sequence => held.token = again,
-            (_, Some(settling)) => settling.repeats.push(again),
-            (Some(_) | None, _) => self.acknowledge(again),
-        }
     }
 
     fn acknowledge(&self, token: Token) {
@@ -331,8 +294,11 @@ impl Worker {
         let mut drained = Vec::new();
         for (id, shard) in &mut self.shards {
             let arriving = shard.floor.arriving.get();
-            let room = self.dispatcher.room(*id).saturating_sub(arriving);
-            shard.floor.room.send_if_modified(|shown| std::mem::replace(shown, room) != room);
+            let differs = std::mem::replace(&mut shard.arriving, arriving) != arriving;
+            let room = self.dispatcher.room(*id);
+            let bound = self.here.world.config.shard_capacity * (1 + shard.floor.given_up.get());
+            self.here.judge.holds(self.here.life, *id, self.dispatcher.held(*id) + arriving, bound);
+            shard.floor.room.send_if_modified(|shown| std::mem::replace(shown, room) != room || differs);
             if shard.released.is_some() && self.dispatcher.held(*id) == 0 && arriving == 0 {
                 drained.push(*id);
             }
@@ -375,7 +341,7 @@ impl Worker {
             Action::Transmit { conversation, ticket, recipients } => self.transmit(conversation, ticket, recipients),
             Action::Close(conversation) => {
                 if let Some(talk) = self.talks.get(&conversation) {
-                    drop(talk.orders.send(Order::Close));
+                    drop(talk.orders.send(Word::Close));
                 }
             }
             Action::ReadBody(ticket) => self.read_body(ticket),
@@ -440,6 +406,7 @@ impl Worker {
     fn transmit(&mut self, conversation: Conversation, ticket: Ticket, recipients: u32) {
         let (Some(talk), Some(held)) = (self.talks.get_mut(&conversation), self.held.get(&ticket)) else { return };
         let Some(shard) = self.shards.get(&held.shard) else { return };
+        self.here.judge.sends(self.here.life, &held.packet.envelope, self.here.now());
         let count = usize::try_from(recipients).unwrap();
         let job = conversation::Job {
             ticket,
@@ -450,7 +417,7 @@ impl Worker {
             ordered: self.here.sim.now(),
         };
         talk.carries = Some(ticket);
-        drop(talk.orders.send(Order::Transmit(job)));
+        drop(talk.orders.send(Word::Transmit(job)));
     }
 
     fn read_body(&self, ticket: Ticket) {

@@ -1,7 +1,9 @@
 //! Pulling from a consumer: one request is open at a time, and what comes to one that was given up is taken all the same. The shape of
 //! `services/io/nats/src/pull.rs`.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use postrider_dispatch::takeover::Deliveries;
@@ -25,6 +27,8 @@ pub struct Puller {
     arrived: VecDeque<Leased>,
     exhausted: bool,
     missed: bool,
+    /// Requests that had no end in time: what still comes to them comes beside what is asked for anew.
+    given_up: Rc<Cell<usize>>,
     deliveries: Deliveries,
 }
 
@@ -53,6 +57,7 @@ impl Puller {
             arrived: VecDeque::new(),
             exhausted: false,
             missed: false,
+            given_up: Rc::default(),
             deliveries: Deliveries::default(),
         }
     }
@@ -94,6 +99,7 @@ impl Puller {
                 Some(pushed) = self.pushes.recv() => self.note(pushed),
                 () = self.spool.sim.sleep_until(until) => {
                     self.missed = true;
+                    self.given_up.set(self.given_up.get() + 1);
                     self.open = None;
                 }
             }
@@ -126,6 +132,11 @@ impl Puller {
         if self.open.take_if(|open| open.inbox == inbox).is_some() {
             self.exhausted = ended;
         }
+    }
+
+    /// How many requests were given up.
+    pub fn given_up(&self) -> Rc<Cell<usize>> {
+        Rc::clone(&self.given_up)
     }
 
     /// Whether the last request ended because there was no more.
