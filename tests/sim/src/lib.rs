@@ -4,8 +4,8 @@
 //!
 //! `POSTRIDER_SIM_SEEDS=10000 cargo test --release -p postrider-sim` takes 280 s of processor time, so two minutes and a half on two free cores.
 //! Half of the worlds have an operator, who suspends, releases, deletes, bounces and flushes. Scans of tiers and the credit that
-//! promoters ask for are not in it. Two of these 10,000 do not hold yet: in 4301 and 8202 mail lies in READY for good, and they held
-//! before tiers had slots of their own in the dispatcher.
+//! promoters ask for are not in it. Two of these 10,000 do not hold yet, 4301 and 8202: mail lies in READY for good. In 8202 its
+//! owner waits, in the middle of a settle, for room in a HOLD that is full and stays so.
 //!
 //! Whether it would notice: what was broken on purpose, one line at a time, and the first seed that failed (of 0, 1, 2, ...).
 //!
