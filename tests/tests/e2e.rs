@@ -66,6 +66,8 @@ mod e2e {
 
     mod suspended;
 
+    mod shared_bodies;
+
     mod chaos;
 
     mod durability;
