@@ -204,7 +204,7 @@ impl ShardTask {
     async fn pull(&self, owned: &mut Owned, puller: &mut Puller) -> Pulled {
         let mut keep = tokio::time::interval(KEEP_EVERY);
         keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut caught_up = false;
+        let (mut caught_up, mut has_all) = (false, false);
         let taken_at = self.tools.spool.server_now();
         let mut reconnects = self.tools.spool.reconnects();
         reconnects.mark_unchanged();
@@ -214,7 +214,7 @@ impl ShardTask {
             missed |= puller.take_missed();
             let may_ask = asked_anew.is_none_or(|at| at.elapsed() > ASK_ANEW_EVERY);
             if missed && may_ask && self.tools.fence.may_act() && ask_anew(puller).await {
-                missed = false;
+                (missed, has_all) = (false, false);
                 asked_anew = Some(Instant::now());
             }
             // What was pulled and has not reached the index has its place there, whether or not the worker has heard of it.
@@ -248,10 +248,12 @@ impl ShardTask {
                         self.arrivals.arrive(pulled, self.shard, &owned.settlements, on_the_way, &self.inputs).await;
                     }
                     // Not before what came just now has met its record.
-                    if !caught_up && has_caught_up(puller, younger).await {
-                        caught_up = true;
-                        owned.settlements.done_set().caught_up(clock::now());
-                        owned.settlements.journal.tracker().caught_up();
+                    if !has_all && has_caught_up(puller, younger).await {
+                        has_all = true;
+                        if !std::mem::replace(&mut caught_up, true) {
+                            owned.settlements.done_set().caught_up(clock::now());
+                            owned.settlements.journal.tracker().caught_up();
+                        }
                     }
                 }
                 changed = owned.room.changed(), if room == 0 => {

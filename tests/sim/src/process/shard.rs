@@ -169,7 +169,7 @@ impl ShardTask {
 
     async fn pull(&self, owned: &mut Owned, puller: &mut Puller) -> Pulled {
         let mut keep_at = self.here.sim.now().after(KEEP_EVERY);
-        let mut caught_up = false;
+        let (mut caught_up, mut has_all) = (false, false);
         let taken_at = self.here.spool.server_now();
         let mut connected = self.here.spool.client.reconnects();
         let mut missed = false;
@@ -179,7 +179,7 @@ impl ShardTask {
             missed |= puller.take_missed() || reconnected;
             let may_ask = asked_anew.is_none_or(|at| self.here.sim.now().since(at) > ASK_ANEW_EVERY);
             if missed && may_ask && self.here.fence.may_act() && puller.reset().await.is_ok() {
-                missed = false;
+                (missed, has_all) = (false, false);
                 asked_anew = Some(self.here.sim.now());
             }
             let free = *owned.room.borrow_and_update();
@@ -210,12 +210,14 @@ impl ShardTask {
                         self.arrive(leased, &owned.settlements, on_the_way);
                     }
                     let no_gap = younger && puller.has_no_gap();
-                    if !caught_up && (no_gap || (puller.is_exhausted() && puller.has_all().await)) {
-                        caught_up = true;
-                        let (life, shard) = (self.here.life, self.shard);
-                        self.here.judge.hear(|| format!("{life:?} has caught up in {shard}: younger {younger}"));
-                        owned.settlements.done.borrow_mut().caught_up(self.here.now());
-                        owned.settlements.through.borrow_mut().caught_up();
+                    if !has_all && (no_gap || (puller.is_exhausted() && puller.has_all().await)) {
+                        has_all = true;
+                        if !std::mem::replace(&mut caught_up, true) {
+                            let (life, shard) = (self.here.life, self.shard);
+                            self.here.judge.hear(|| format!("{life:?} has caught up in {shard}: younger {younger}"));
+                            owned.settlements.done.borrow_mut().caught_up(self.here.now());
+                            owned.settlements.through.borrow_mut().caught_up();
+                        }
                     }
                 }
                 changed = owned.room.changed(), if room == 0 => {

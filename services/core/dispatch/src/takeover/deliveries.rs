@@ -43,9 +43,10 @@ impl Deliveries {
         false
     }
 
-    /// Whether every delivery since the RESET has come, up to the last that has.
+    /// Whether every delivery since the RESET has come, up to the last that has, and one at least has: what came while the RESET
+    /// was asked for may be of before it, or of after it behind a gap.
     pub fn has_no_gap(&self) -> bool {
-        matches!(self, Self::Before(_))
+        matches!(self, Self::Before(next) if *next > 1)
     }
 
     /// The server says how many there were, and nothing is on its way to us. Whether all have come; if not, they went elsewhere.
@@ -106,6 +107,18 @@ mod tests {
         assert!(!deliveries.came(17) && !deliveries.came(1) && !deliveries.came(2));
         deliveries.was_reset();
         assert!(!deliveries.came(3) && deliveries.has_all(3));
+    }
+
+    #[test]
+    fn what_came_while_a_reset_was_asked_for_does_not_show_that_nothing_is_missing() {
+        let mut deliveries = reset();
+        assert!(deliveries.came(2));
+        deliveries.resetting();
+        // Of before, and of after it: the first and the third have gone elsewhere again.
+        assert!(!deliveries.came(4) && !deliveries.came(2) && !deliveries.came(4));
+        deliveries.was_reset();
+        assert!(!deliveries.has_no_gap());
+        assert!(!deliveries.has_all(5) && !deliveries.has_no_gap());
     }
 
     #[test]
