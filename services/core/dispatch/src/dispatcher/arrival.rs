@@ -120,8 +120,9 @@ impl Dispatcher {
         if self.index.is_crowded_by(entry.shard, &entry.tenant, &self.config) {
             return true;
         }
+        let crowd = self.index.crowd(entry.shard, &entry.site, &entry.tenant);
         let soon = lane.pace.per_minute(self.now).unwrap_or(0) / (60 / SOON_SECS);
         let most = usize::try_from(soon).unwrap_or(usize::MAX).max(self.index.capacity(&self.config) / 100);
-        much || self.index.crowd(entry.shard, &entry.site, &entry.tenant) > most.min(self.config.tenant_site_capacity)
+        (much && !self.has_little(entry)) || crowd > most.min(self.config.tenant_site_capacity)
     }
 }

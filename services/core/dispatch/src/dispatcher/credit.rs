@@ -1,12 +1,14 @@
 //! What others are told of this process's shards, and how much promoters may bring back: for a site that was closed a few
 //! at first, then what it drains soon. The rest hears when its turn may come.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use postrider_model::{ShardId, SiteName, TenantId, Timestamp, WaitReason};
 
 use super::Dispatcher;
 use super::jams::{ShardJams, TenantJam};
+use super::kept::Kept;
 use super::lane::Wait;
 use crate::shard_state::{Credit, CreditLine, Jam, ShardState};
 
@@ -135,13 +137,25 @@ impl Dispatcher {
         let known = self.jams.of(shard);
         let on_the_way = known.map_or(0, |known| known.pending() + known.outstanding(now));
         let mut left = room.saturating_sub(self.returned(shard) + on_the_way);
-        lines.iter().map(|line| self.credit_for(shard, line, &mut left, now)).collect()
+        let mut speeds = BTreeMap::new();
+        let credits = lines.iter().map(|line| {
+            let speed = *speeds.entry(&line.site).or_insert_with(|| self.per_minute(shard, &line.site, now));
+            self.credit_for(shard, line, speed, &mut left, now)
+        });
+        credits.collect()
     }
 
-    fn credit_for(&mut self, shard: ShardId, line: &CreditLine, left: &mut u64, now: Timestamp) -> Credit {
+    /// One line's credit, where a tenant of this site gets so much in a minute.
+    fn credit_for(
+        &mut self,
+        shard: ShardId,
+        line: &CreditLine,
+        per_minute: u64,
+        left: &mut u64,
+        now: Timestamp,
+    ) -> Credit {
         let count = u64::from(line.count);
         let standing = self.standing(shard, &line.site, now);
-        let per_minute = self.per_minute(shard, &line.site, now);
         let crowd = self.crowd(shard, &line.site, &line.tenant);
         let cap = u64::try_from(self.config.tenant_site_capacity / 2).unwrap_or(u64::MAX).max(1);
         let jam = self.jams.of(shard).and_then(|shard| shard.site(&line.site));
@@ -172,6 +186,12 @@ impl Dispatcher {
         };
         let turn_in = time_for(before, per_minute).max(opens_in);
         Credit { granted: u32::try_from(granted).unwrap_or(u32::MAX), turn_in }
+    }
+
+    /// Whether a tenant has no more waiting for a site, here and in tiers, than is always let in.
+    pub(super) fn has_little(&self, entry: &Kept) -> bool {
+        let jam = self.jams.of(entry.shard).and_then(|shard| shard.site(&entry.site)?.tenants.get(&entry.tenant));
+        jam.map_or(0, |jam| jam.deep(None)) + self.crowd(entry.shard, &entry.site, &entry.tenant) <= FIRST
     }
 
     /// What drains in half the time that an envelope may wait in the index: what is more would only be moved again.
@@ -208,16 +228,46 @@ impl Dispatcher {
         }
     }
 
-    /// What it drains of one tenant in a minute, if all that have mail waiting get the same.
+    /// What it drains of one tenant in a minute, if all that have mail waiting get the same, and what those with less do not
+    /// need goes to the others.
     fn per_minute(&self, shard: ShardId, site: &SiteName, now: Timestamp) -> u64 {
         let known = self.jams.of(shard).and_then(|shard| shard.site(site));
-        let waits = |tenant: &&TenantJam| tenant.told || tenant.deep(None) > 0;
-        let tenants = known.map_or(0, |site| site.tenants.values().filter(waits).count());
-        let tenants = u64::try_from(tenants).unwrap_or(u64::MAX).max(1);
-        (self.site_per_minute(site, now) / tenants).max(1)
+        let waits = |(_, jam): &(&TenantId, &TenantJam)| jam.told || jam.deep(None) > 0;
+        let of = |(tenant, jam): (&TenantId, &TenantJam)| jam.deep(None) + self.crowd(shard, site, tenant);
+        let waiting = known.map(|site| site.tenants.iter().filter(waits).map(of).collect()).unwrap_or_default();
+        fair_share(self.site_per_minute(site, now), waiting).max(1)
     }
+}
+
+/// What each of them gets at most, so that all of it is used and nobody gets less than another who has no more waiting.
+fn fair_share(all: u64, mut waiting: Vec<u64>) -> u64 {
+    waiting.sort_unstable();
+    let (mut left, mut heads) = (all, u64::try_from(waiting.len()).unwrap_or(u64::MAX));
+    for waits in waiting {
+        let share = left / heads;
+        if waits > share {
+            return share;
+        }
+        (left, heads) = (left - waits, heads - 1);
+    }
+    // There is enough for everybody.
+    all
 }
 
 fn time_for(count: u64, per_minute: u64) -> Duration {
     Duration::from_millis(count.saturating_mul(60_000) / per_minute.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fair_share;
+
+    #[test]
+    fn what_small_tenants_do_not_need_goes_to_the_others() {
+        assert_eq!(fair_share(600, vec![]), 600);
+        assert_eq!(fair_share(600, vec![1_000, 1_000, 1_000]), 200);
+        assert_eq!(fair_share(600, vec![100_000, 1, 2, 3]), 594);
+        assert_eq!(fair_share(600, vec![100_000, 50_000, 100]), 250);
+        assert_eq!(fair_share(600, vec![10, 20]), 600);
+    }
 }

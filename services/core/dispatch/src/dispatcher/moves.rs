@@ -270,8 +270,9 @@ impl Dispatcher {
         let Some(held) = self.index.get(ticket) else { return false };
         let Some(lane) = self.lanes.lane(held.lane) else { return false };
         let own_time = lane.pace.guess_for(u64::from(held.entry.cost()), now).unwrap_or_default();
-        let turn = turn.max(lane.booked);
-        self.move_to_turn(ticket, reason, turn, turn.after(own_time))
+        // Who has little waiting does not stand behind all that was promised to a crowd.
+        let booked = if self.has_little(&held.entry) { turn } else { turn.max(lane.booked) };
+        self.move_to_turn(ticket, reason, booked, booked.after(own_time))
     }
 
     /// The same for exactly this turn. Turns up to `booked` are promised from now on.
