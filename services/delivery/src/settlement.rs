@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use postrider_dispatch::settle::{DoneSet, Settle, SettleStep, moved_state};
 use postrider_model::{Body, BodyRef, EnvelopeId, Move, ShardId};
-use postrider_nats::{BodyError, Handle, Spool};
+use postrider_nats::{BodyError, Handle, PublishError, Spool};
 use postrider_proto::Packet;
 use postrider_runtime::{clock, fault};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ pub struct Settlements {
     pub done: Arc<Mutex<DoneSet>>,
     /// Looked at before each step.
     pub fence: SharedFence,
+    /// The shard is to be another's: what would wait for a full stream is left to that one.
+    pub releasing: CancellationToken,
     /// The shard is another's.
     pub lost: CancellationToken,
 }
@@ -38,6 +40,38 @@ pub struct Settlements {
 #[derive(Debug)]
 pub struct ShardIsLost;
 
+/// Why a settle ended on the way. The next owner of the shard finds its record, if it has one, and does the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfinished {
+    /// The shard is another's.
+    Lost,
+    /// The shard is being released, and a stream takes nothing.
+    Left,
+}
+
+impl From<ShardIsLost> for Unfinished {
+    fn from(_: ShardIsLost) -> Self {
+        Self::Lost
+    }
+}
+
+/// What became of one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Went {
+    /// It is acknowledged.
+    Done,
+    /// Not yet.
+    NotYet,
+    /// It was refused: the stream is full.
+    Full,
+}
+
+impl From<bool> for Went {
+    fn from(done: bool) -> Self {
+        if done { Self::Done } else { Self::NotYet }
+    }
+}
+
 impl Settlements {
     /// The set of what was settled lately.
     pub fn done_set(&self) -> MutexGuard<'_, DoneSet> {
@@ -45,25 +79,26 @@ impl Settlements {
     }
 
     /// Goes through all steps. The packet is the one that the handle leases. While the fence is closed nothing is done; if it
-    /// opens again without a gap, the shard is still ours, and the settle goes on.
+    /// opens again without a gap, the shard is still ours, and the settle goes on. What a full stream does not take waits for it, but
+    /// not if the shard is being released: whoever has it next may be what makes room.
     ///
     /// # Errors
-    /// If the shard is lost on the way.
-    pub async fn settle(&self, settle: Settle, handle: Handle, packet: Packet) -> Result<(), ShardIsLost> {
+    /// If the shard is lost on the way, or the settle left to the next owner.
+    pub async fn settle(&self, settle: Settle, handle: Handle, packet: Packet) -> Result<(), Unfinished> {
         self.settle_telling(settle, handle, packet, || {}).await
     }
 
     /// The same, and says so once if it has to wait for a stream and the body is in memory no more.
     ///
     /// # Errors
-    /// If the shard is lost on the way.
+    /// As [`Self::settle`].
     pub async fn settle_telling(
         &self,
         mut settle: Settle,
         handle: Handle,
         mut packet: Packet,
         spilled: impl FnOnce(),
-    ) -> Result<(), ShardIsLost> {
+    ) -> Result<(), Unfinished> {
         let id = settle.id();
         let mut spilled = Some(spilled);
         loop {
@@ -76,15 +111,15 @@ impl Settlements {
                 match step {
                     // The journal looks at the fence itself, and what it was given it writes once.
                     SettleStep::Record => work.await,
-                    _ => self.fence.guard(work).await.unwrap_or(false),
+                    _ => self.fence.guard(work).await.unwrap_or(Went::NotYet),
                 }
             };
-            let done = tokio::select! {
+            let went = tokio::select! {
                 biased;
-                () = self.lost.cancelled() => return Err(ShardIsLost),
-                done = work => done,
+                () = self.lost.cancelled() => return Err(Unfinished::Lost),
+                went = work => went,
             };
-            if done {
+            if went == Went::Done {
                 fault::point(fault_name(&step));
                 settle.done();
             } else if step == SettleStep::AckOld {
@@ -98,6 +133,9 @@ impl Settlements {
                 };
                 tokio::spawn(self.clone().acknowledge(settle, handle, body));
                 return Ok(());
+            } else if went == Went::Full && self.releasing.is_cancelled() {
+                tracing::info!(%id, shard = %self.shard, "a stream is full; the next owner of the shard does the rest");
+                return Err(Unfinished::Left);
             } else {
                 if matches!(packet.body(), Body::Stored(_))
                     && let Some(spilled) = spilled.take()
@@ -111,52 +149,40 @@ impl Settlements {
         Ok(())
     }
 
-    /// One step. Whether it is acknowledged.
-    async fn perform(&self, settle: &Settle, step: SettleStep, handle: &Handle, packet: &mut Packet) -> bool {
+    async fn perform(&self, settle: &Settle, step: SettleStep, handle: &Handle, packet: &mut Packet) -> Went {
         let id = settle.id();
-        match step {
-            SettleStep::Finished => true,
-            SettleStep::Record => self.record(settle).await,
-            SettleStep::SpillBody => match self.spool.spill_body(packet.body()).await {
-                Ok(stored) => {
-                    *packet = packet.clone().with_body(Body::Stored(stored));
-                    true
-                }
-                Err(error) => failed(&id, "store the body", &error),
-            },
-            SettleStep::CopyToTier(tier) => match moved(packet, settle.next_move()) {
-                Some(copy) => match self.spool.copy_to_tier(&copy, tier).await {
-                    Ok(()) => true,
-                    Err(error) => failed(&id, "copy to a tier", &error),
-                },
-                None => true,
-            },
-            SettleStep::CopyToReady => match moved(packet, settle.next_move()) {
-                Some(copy) => match self.spool.publish_ready(&copy).await {
-                    Ok(()) => true,
-                    Err(error) => failed(&id, "move to another shard", &error),
-                },
-                None => true,
-            },
-            SettleStep::CopyToHold => match moved(packet, settle.next_move()) {
-                Some(copy) => match self.spool.copy_to_hold(&copy).await {
-                    Ok(()) => true,
-                    Err(error) => failed(&id, "copy to HOLD", &error),
-                },
-                None => true,
-            },
-            SettleStep::BuryDead => {
-                let reason = if let Move::Dead { reason } = settle.next_move() { reason } else { "unknown" };
-                match self.spool.bury(reason, &id.to_string(), reason, packet.encode()).await {
-                    Ok(()) => true,
-                    Err(error) => failed(&id, "bury", &error),
-                }
+        let copy = match step {
+            SettleStep::CopyToTier(_) | SettleStep::CopyToReady | SettleStep::CopyToHold => {
+                moved(packet, settle.next_move())
             }
-            SettleStep::AckOld => handle.confirm_ack(self.spool.publish_budget()).await.is_ok(),
-            SettleStep::DeleteBody => match packet.body() {
-                Body::Stored(stored) => self.delete(&id, stored).await,
-                Body::Inline { .. } => true,
+            _ => None,
+        };
+        let copied = match (step, &copy) {
+            (SettleStep::Record, _) => return self.record(settle).await.into(),
+            (SettleStep::SpillBody, _) => self.spool.spill_body(packet.body()).await.map(|stored| {
+                *packet = packet.clone().with_body(Body::Stored(stored));
+            }),
+            (SettleStep::CopyToTier(tier), Some(copy)) => self.spool.copy_to_tier(copy, tier).await,
+            (SettleStep::CopyToReady, Some(copy)) => self.spool.publish_ready(copy).await,
+            (SettleStep::CopyToHold, Some(copy)) => self.spool.copy_to_hold(copy).await,
+            (SettleStep::BuryDead, _) => {
+                let reason = if let Move::Dead { reason } = settle.next_move() { reason } else { "unknown" };
+                self.spool.bury(reason, &id.to_string(), reason, packet.encode()).await
+            }
+            (SettleStep::AckOld, _) => return handle.confirm_ack(self.spool.publish_budget()).await.is_ok().into(),
+            (SettleStep::DeleteBody, _) => match packet.body() {
+                Body::Stored(stored) => return self.delete(&id, stored).await.into(),
+                Body::Inline { .. } => Ok(()),
             },
+            (SettleStep::CopyToTier(_) | SettleStep::CopyToReady | SettleStep::CopyToHold, None)
+            | (SettleStep::Finished, _) => Ok(()),
+        };
+        match copied {
+            Ok(()) => Went::Done,
+            Err(error) => {
+                tracing::warn!(%id, %error, "cannot {} yet; trying again", what(step));
+                if matches!(error, PublishError::Full { .. }) { Went::Full } else { Went::NotYet }
+            }
         }
     }
 
@@ -255,9 +281,15 @@ fn moved(packet: &Packet, next: &Move) -> Option<Packet> {
     Some(packet.clone().with_state(state))
 }
 
-fn failed(id: &EnvelopeId, what: &str, error: &dyn std::fmt::Display) -> bool {
-    tracing::warn!(%id, %error, "cannot {what} yet; trying again");
-    false
+const fn what(step: SettleStep) -> &'static str {
+    match step {
+        SettleStep::SpillBody => "store the body",
+        SettleStep::CopyToTier(_) => "copy to a tier",
+        SettleStep::CopyToReady => "move to another shard",
+        SettleStep::CopyToHold => "copy to HOLD",
+        SettleStep::BuryDead => "bury",
+        SettleStep::Record | SettleStep::AckOld | SettleStep::DeleteBody | SettleStep::Finished => "go on",
+    }
 }
 
 #[cfg(test)]

@@ -152,6 +152,7 @@ impl ShardTask {
             journal,
             done,
             fence: self.tools.fence.clone(),
+            releasing: CancellationToken::new(),
             lost: self.lost.clone(),
         };
         let (room, room_receiver) = watch::channel(0);
@@ -333,6 +334,7 @@ impl ShardTask {
                     true
                 }
                 ReleaseStep::HandBack => {
+                    owned.settlements.releasing.cancel();
                     let (sender, receiver) = oneshot::channel();
                     drained = Some(receiver);
                     self.inputs.send(Input::Release(self.shard, sender)).await.is_ok()

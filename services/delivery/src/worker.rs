@@ -59,6 +59,8 @@ pub enum Input {
     Spilled(Ticket),
     /// A settle is done.
     Settled(Ticket),
+    /// A settle of a shard that is being released is left to the next owner.
+    LeftBehind(Ticket),
     /// So many of a shard are in READY and have not been pulled.
     Pending(ShardId, u64),
     /// So much of a shard's mail for a site lies in tiers.
@@ -237,6 +239,13 @@ impl Worker {
                 }
                 self.fact(Fact::Settled(ticket));
             }
+            Input::LeftBehind(ticket) => {
+                // What came again of it stays where it is too.
+                if let Some(id) = self.settling.remove(&ticket).and_then(|left| left.passing) {
+                    self.passing.remove(&id);
+                }
+                self.fact(Fact::Settled(ticket));
+            }
             Input::Spilled(ticket) => self.fact(Fact::Spilled(ticket)),
             Input::Pending(shard, count) => self.fact(Fact::Pending { shard, count }),
             Input::Deep(shard, site, depths) => self.fact(Fact::Deep { shard, site, depths }),
@@ -412,6 +421,7 @@ impl WorkerTask {
                 }
             }
             self.worker.dispatcher.set_full_tiers(self.worker.tools.spool.full_tiers());
+            self.worker.dispatcher.set_hold_is_full(self.worker.tools.spool.hold_is_full());
             for (conversation, report) in reports.drain(..) {
                 self.worker.report(conversation, report);
             }

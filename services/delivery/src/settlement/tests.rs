@@ -102,8 +102,8 @@ impl Shard {
                 renewed.renewed_at(Instant::now());
             }
         }));
-        let done = Arc::default();
-        let settlements = Settlements { shard: shard(), spool: spool.clone(), journal, done, fence, lost };
+        let (done, releasing) = (Arc::default(), CancellationToken::new());
+        let settlements = Settlements { shard: shard(), spool: spool.clone(), journal, done, fence, releasing, lost };
         Self { settlements, _renewing: renewing }
     }
 
@@ -233,4 +233,45 @@ async fn a_move_that_no_stream_takes_leaves_memory_and_holds_up_no_other_settle(
     is_settled(&shard).await;
     let waiting = spool.depths().await.unwrap();
     assert_eq!(waiting.iter().map(|depth| (depth.tier, depth.count)).collect::<Vec<_>>(), [(Some(Tier::M1), 1)]);
+}
+
+#[tokio::test]
+async fn what_a_full_hold_does_not_take_holds_up_no_release_and_is_the_next_owners() {
+    let server = Server::start();
+    let spool = server.spool_of(&NatsConfig { storage_bytes: 32 << 20, ..server.config() }).await;
+    let shard = Shard::of(&spool);
+    let large = Body::Inline { bytes: vec![b'x'; 100_000].into(), compressed: false };
+    for body in [large, hello()] {
+        let mut numbers = (0..=u8::MAX).cycle();
+        while spool.copy_to_hold(&packet(numbers.next().unwrap(), body.clone())).await.is_ok() {}
+    }
+    spool.publish_ready(&packet(200, hello())).await.unwrap();
+    let Leased { packet, handle, .. } = pull(&spool).await;
+    let next = Move::Hold { rule: "rule".parse().unwrap() };
+    let record = Some(record(&packet, Outcome::Suspended, &next));
+    let plan = SettlePlan { id: packet.id(), record, body: BodyState::from(packet.body()), next };
+    let (waiting, waits) = tokio::sync::oneshot::channel();
+    let (moving, id) = (shard.settlements.clone(), packet.id());
+    let moving = tokio::spawn(async move {
+        moving.settle_telling(Settle::new(plan), handle, packet, || waiting.send(()).unwrap()).await
+    });
+    waits.await.unwrap();
+    shard.settlements.releasing.cancel();
+    assert_eq!(moving.await.unwrap(), Err(Unfinished::Left));
+    assert_eq!(shard.settlements.journal.tracker().through(), 0, "the lease says that it is not settled");
+
+    let after = Shard::of(&spool);
+    let mut puller = spool.puller(self::shard());
+    puller.reset().await.unwrap();
+    let leased = eventually("mail", async || puller.pull(1, 1 << 20).await.pop()).await.unwrap();
+    let mut recorded = Vec::new();
+    spool.replay_events(self::shard(), 0, |_, replayed| recorded.push((replayed.hop, replayed.next))).await.unwrap();
+    let [(hop, postrider_nats::Next::Move(next))] = &recorded[..] else { panic!("{recorded:?}") };
+    assert_eq!((*hop, leased.packet.id()), (id, id));
+    server.jetstream().await.get_stream("HOLD").await.unwrap().purge().await.unwrap();
+    let settle = Settle::again(id, BodyState::from(leased.packet.body()), next.clone());
+    after.settlements.settle(settle, leased.handle, leased.packet).await.unwrap();
+    let held = spool.depths().await.unwrap();
+    assert_eq!(held.iter().map(|depth| depth.count).sum::<u64>(), 0, "in READY and the tiers is none left");
+    assert_eq!(spool.place_state(postrider_nats::Place::Hold).await.unwrap().messages, 1);
 }

@@ -19,7 +19,7 @@ use super::{Input, Settling, Talk, Worker, is_extra};
 use crate::conversation::{ConversationTask, Job, Order};
 use crate::held::{Held, Loaded};
 use crate::limits::{Question, decode_answer, encode_question, unanswered};
-use crate::settlement::ShardIsLost;
+use crate::settlement::{ShardIsLost, Unfinished};
 
 /// The owner of a limit answers within this time, or is taken for absent.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -216,14 +216,17 @@ impl Worker {
                         move || drop(tokio::spawn(async move { inputs.send(Input::Spilled(ticket)).await }))
                     };
                     let settle = Settle::new(settle);
-                    Box::pin(settlements.settle_telling(settle, held.handle, packet, spilled)).await.is_ok()
+                    Box::pin(settlements.settle_telling(settle, held.handle, packet, spilled)).await
                 }
-                None => true,
+                None => Ok(()),
             };
-            if settled {
-                // The worker ends only with the process.
-                drop(inputs.send(Input::Settled(ticket)).await);
-            }
+            let input = match settled {
+                Ok(()) => Input::Settled(ticket),
+                Err(Unfinished::Left) => Input::LeftBehind(ticket),
+                Err(Unfinished::Lost) => return,
+            };
+            // The worker ends only with the process.
+            drop(inputs.send(input).await);
         });
     }
 

@@ -10,7 +10,7 @@ use postrider_net::DnsFailure;
 use super::{EXTRA, Input, Settling, Worker};
 use crate::arrivals::{OnTheWay, finish, repeat};
 use crate::held::{Arrival, Held, unresolvable};
-use crate::settlement::Settlements;
+use crate::settlement::{Settlements, Unfinished};
 
 impl Worker {
     pub(super) fn arrive(&mut self, arrival: Arrival, on_the_way: OnTheWay) {
@@ -93,8 +93,14 @@ impl Worker {
         tokio::spawn(async move {
             let settled = settlements.settle(*settle, handle, loaded.packet).await;
             drop(on_the_way);
-            // A shard that is lost takes the rest with it. The worker ends only with the process.
-            drop(inputs.send(if settled.is_ok() { Input::Settled(ticket) } else { Input::Left }).await);
+            let input = match settled {
+                Ok(()) => Input::Settled(ticket),
+                Err(Unfinished::Left) => Input::LeftBehind(ticket),
+                // A shard that is lost takes the rest with it.
+                Err(Unfinished::Lost) => Input::Left,
+            };
+            // The worker ends only with the process.
+            drop(inputs.send(input).await);
         });
     }
 }

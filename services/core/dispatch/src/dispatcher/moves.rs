@@ -32,15 +32,19 @@ pub(super) struct Moves {
     lanes: VecDeque<(LaneId, Class)>,
     /// Tiers that take no more.
     pub(super) full: FullTiers,
-    slots: [Slots; Tier::ALL.len() + 1],
+    /// HOLD takes no more.
+    hold_is_full: bool,
+    slots: [Slots; Tier::ALL.len() + 2],
 }
 
-/// A stream that envelopes are moved to: a tier, or for all other moves the last.
+/// A stream that envelopes are moved to: a tier, HOLD, or for all other moves the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot(u8);
 
-/// The slot of all moves that go to no tier.
-const ELSEWHERE: Slot = Slot(5);
+/// The slot of moves to HOLD.
+const HOLD: Slot = Slot(5);
+/// The slot of all other moves that go to no tier.
+const ELSEWHERE: Slot = Slot(6);
 
 impl Slot {
     fn index(self) -> usize {
@@ -64,7 +68,8 @@ impl From<&Move> for Slot {
     fn from(next: &Move) -> Self {
         match next {
             Move::Tier { tier, .. } => (*tier).into(),
-            Move::Finished | Move::Site { .. } | Move::Hold { .. } | Move::Dead { .. } => ELSEWHERE,
+            Move::Hold { .. } => HOLD,
+            Move::Finished | Move::Site { .. } | Move::Dead { .. } => ELSEWHERE,
         }
     }
 }
@@ -215,6 +220,17 @@ impl Dispatcher {
         self.moves.full = full;
         let parked: Vec<Job> = self.moves.slots.iter_mut().flat_map(|slots| slots.parked.drain(..)).collect();
         self.moves.jobs.extend(parked);
+    }
+
+    /// Whether HOLD takes no more, from now on. What was ordered there and is not begun waits in a tier instead, as what is ordered
+    /// from now on is to.
+    pub fn set_hold_is_full(&mut self, full: bool) {
+        if std::mem::replace(&mut self.moves.hold_is_full, full) || !full {
+            return;
+        }
+        for (ticket, _) in std::mem::take(&mut self.moves.slots[HOLD.index()].ordered) {
+            self.park_instead(ticket);
+        }
     }
 
     /// The slot that a move would need for a turn then, if none is free. Few envelopes expire so soon that they need another.

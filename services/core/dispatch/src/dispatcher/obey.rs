@@ -48,7 +48,7 @@ impl Dispatcher {
                 }
                 return false;
             }
-            Order::Park => self.rest(&held.entry, &[], Tier::H4, WaitReason::Held),
+            Order::Park => self.park(&held.entry),
             Order::Suspend { rule } => {
                 let outcomes = held.entry.pending.iter().map(|&index| (index, Outcome::Suspended, None)).collect();
                 Plan { attempted: false, outcomes, next: Move::Hold { rule: rule.clone() } }
@@ -69,6 +69,19 @@ impl Dispatcher {
         self.set_stage(ticket, Stage::Waiting { until, reason: WaitReason::Held });
         self.moves.order(ticket, plan);
         true
+    }
+
+    fn park(&self, entry: &Kept) -> Plan {
+        self.rest(entry, &[], Tier::H4, WaitReason::Held)
+    }
+
+    /// What was to go to HOLD waits in a tier, if it has not begun to go.
+    pub(super) fn park_instead(&mut self, ticket: Ticket) {
+        let Some(held) = self.index.get(ticket) else { return };
+        if matches!(held.stage, Stage::Waiting { reason: WaitReason::Held, .. }) {
+            let plan = self.park(&held.entry);
+            self.moves.order(ticket, plan);
+        }
     }
 
     /// The plan for those that are not in `ended`: they wait in this tier, or the longest that ends before their expiry.

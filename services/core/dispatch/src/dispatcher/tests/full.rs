@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_model::{Tier, WaitReason};
+use postrider_model::{Outcome, Tier, WaitReason};
 
 use super::world::{World, reply};
 use crate::dispatcher::{Action, AttemptResult, DispatcherConfig, Fact, Ticket};
@@ -77,6 +77,25 @@ fn a_retry_does_not_go_to_a_full_tier() {
     world.transmission().unwrap();
     world.attempted(conversation, ticket, |_| AttemptResult::Refused(reply(451)));
     assert_eq!(world.moved(ticket), Some((WaitReason::Retry, 900, true)));
+}
+
+#[test]
+fn what_hold_does_not_take_holds_up_no_other_order_and_finds_a_tier() {
+    let config = DispatcherConfig { moves_at_once: 2, ..DispatcherConfig::default() };
+    let mut world = World::new(config, Shaping::default());
+    let tickets: Vec<_> = (0..6).map(|_| world.bulk("acme", "google")).collect();
+    let suspend = |&ticket: &Ticket| (ticket, Order::Suspend { rule: "hold".parse().unwrap() });
+    world.fact(Fact::Ordered(tickets[1..].iter().map(suspend).collect()));
+    let deleted = world.bulk("acme", "other.example");
+    let end = Order::End { outcome: Outcome::Deleted, reply: reply(554), recipients: vec![0] };
+    world.fact(Fact::Ordered(vec![(deleted, end)]));
+    perform_all_but_settles_of(&mut world, &tickets[1..]);
+    assert_eq!(moved(&world, &[deleted]), 1, "it does not wait behind a full HOLD");
+    assert_eq!(moved(&world, &tickets[1..]), 2);
+    world.dispatcher.set_hold_is_full(true);
+    world.fact(Fact::Tick);
+    let waits: Vec<_> = tickets[1..].iter().filter_map(|ticket| world.moved(*ticket)).collect();
+    assert_eq!(waits, [(WaitReason::Held, 14_400, false); 2], "two more, to a tier; the first two wait for HOLD still");
 }
 
 #[test]
