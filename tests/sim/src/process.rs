@@ -26,6 +26,7 @@ use postrider_dispatch::limits::Shaping;
 use postrider_dispatch::ownership::{
     Fence, Lease, MonotonicMillis, OwnershipStep, RENEW_EVERY, Renewal, decide, is_overwritten, quiet_after,
 };
+use postrider_dispatch::retry::FullTiers;
 use postrider_dispatch::rules::Rules;
 use postrider_dispatch::takeover::Takeover;
 use postrider_model::{MemberId, ShardId, SiteName, Timestamp};
@@ -111,6 +112,7 @@ pub struct Here {
     /// What operators have ordered, as it was read last.
     pub rules: Rc<RefCell<Rc<Rules>>>,
     pub hold_is_full: Rc<Cell<bool>>,
+    pub full_tiers: Rc<Cell<FullTiers>>,
     skew: i64,
 }
 
@@ -155,6 +157,7 @@ impl Process {
             limits,
             rules: Rc::default(),
             hold_is_full: Rc::default(),
+            full_tiers: Rc::default(),
             skew,
             sim,
         };

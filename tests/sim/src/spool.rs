@@ -36,6 +36,8 @@ pub const DELAYS: TierDelays = TierDelays::new([
 /// How long a publish or an acknowledgement is tried again.
 pub const BUDGET: Duration = Duration::from_secs(30);
 const MOVE_WAIT: Duration = Duration::from_secs(25);
+/// What was asked for so long ago may be another's to move, and some time before that is over for what is on its way.
+pub const OURS_FOR: Duration = Duration::from_secs(20);
 const READY_WAIT: Duration = Duration::from_secs(20 * 60);
 /// How long a member lives without a renewal.
 const MEMBER_TTL: Duration = Duration::from_secs(15);
@@ -195,9 +197,23 @@ impl Spool {
     /// # Errors
     /// [`PublishError`].
     pub async fn publish(&self, subject: String, id: String, payload: Payload) -> Result<u64, PublishError> {
-        let deadline = self.sim.now().after(BUDGET);
+        self.publish_by(subject, id, payload, self.sim.now().after(BUDGET)).await
+    }
+
+    /// Tries until `deadline`, which is looked at before each try.
+    async fn publish_by(
+        &self,
+        subject: String,
+        id: String,
+        payload: Payload,
+        deadline: Timestamp,
+    ) -> Result<u64, PublishError> {
         let mut pause = Duration::from_millis(20);
+        let mut may_be_stored = false;
         loop {
+            if self.sim.now() >= deadline {
+                return Err(PublishError::Unavailable);
+            }
             let mut message = Publish::new(subject.clone(), id.clone(), payload.clone());
             message.payload_bytes = 500;
             let (client, to, what) = (self.client.clone(), subject.clone(), payload.clone());
@@ -210,9 +226,11 @@ impl Spool {
             };
             match self.client.ask(publish).await {
                 Ok(Ok(ack)) => return Ok(ack.sequence),
+                // A try before this one may have been stored, its answer lost.
+                Ok(Err(Refusal::Full)) if may_be_stored => return Err(PublishError::Unavailable),
                 Ok(Err(Refusal::Full)) => return Err(PublishError::Full),
                 Ok(Err(refusal)) => panic!("{refusal:?}"),
-                Err(Unanswered) => {}
+                Err(Unanswered) => may_be_stored = true,
             }
             if self.sim.now().after(pause) >= deadline {
                 return Err(PublishError::Unavailable);
@@ -229,6 +247,16 @@ impl Spool {
     pub async fn publish_ready(&self, packet: &Packet) -> Result<(), PublishError> {
         let payload = Payload::Packet(Rc::new(packet.clone()));
         self.publish(ready_subject(packet), packet.id().to_string(), payload).await.map(|_| ())
+    }
+
+    /// The same, while it is ours to move.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn move_to_ready(&self, packet: &Packet, until: Timestamp) -> Result<(), PublishError> {
+        let payload = Payload::Packet(Rc::new(packet.clone()));
+        let deadline = until.min(self.sim.now().after(BUDGET));
+        self.publish_by(ready_subject(packet), packet.id().to_string(), payload, deadline).await.map(|_| ())
     }
 
     /// To a tier.

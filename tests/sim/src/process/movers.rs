@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use postrider_dispatch::promote::{BatchDecision, HeadDecision, judge_head, judge_pulled};
 use postrider_dispatch::split::{Split, SplitStep};
-use postrider_model::{Class, Tier};
+use postrider_model::{Class, Tier, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::Here;
 use crate::judge::Work;
 use crate::nats::{Packet, Payload};
-use crate::spool::{Consumer, DELAYS, Leased, Puller};
+use crate::spool::{Consumer, DELAYS, Leased, OURS_FOR, PublishError, Puller};
 
 const BATCH: usize = 256;
 const UNWILLING: Duration = Duration::from_secs(5);
@@ -52,7 +52,9 @@ async fn promote_batch(here: &Here, puller: &mut Puller, delay: Duration) -> (u6
     let now = here.spool.server_now();
     let (mut promoted, mut unwilling) = (0, false);
     let mut due = Vec::new();
-    for leased in puller.pull(BATCH, false).await {
+    let batch = puller.pull(BATCH, false).await;
+    let until = puller.ours_until();
+    for leased in batch {
         match judge_pulled(leased.stored, delay, now) {
             BatchDecision::Promote => due.push(leased),
             BatchDecision::PutBack { delay } => here.spool.hand_back(&leased.token, delay),
@@ -63,7 +65,7 @@ async fn promote_batch(here: &Here, puller: &mut Puller, delay: Duration) -> (u6
         .map(|leased| {
             let (sender, receiver) = tokio::sync::oneshot::channel();
             let here_too = here.clone();
-            here.spawn(async move { drop(sender.send(promote_one(&here_too, leased).await)) });
+            here.spawn(async move { drop(sender.send(promote_one(&here_too, leased, until).await)) });
             receiver
         })
         .collect();
@@ -77,11 +79,14 @@ async fn promote_batch(here: &Here, puller: &mut Puller, delay: Duration) -> (u6
     (promoted, unwilling)
 }
 
-async fn promote_one(here: &Here, leased: Leased) -> bool {
+async fn promote_one(here: &Here, leased: Leased, until: Timestamp) -> bool {
     let Payload::Packet(packet) = &leased.payload else { panic!("a tier holds packets") };
     here.judge.begins(here.life, packet.id(), Work::Moving);
-    if here.spool.publish_ready(packet).await.is_err() {
-        here.spool.hand_back(&leased.token, UNWILLING);
+    if let Err(error) = here.spool.move_to_ready(packet, until).await {
+        // What may be stored after all comes again when the ack wait is over.
+        if error == PublishError::Full {
+            here.spool.hand_back(&leased.token, UNWILLING);
+        }
         return false;
     }
     if here.spool.confirm_ack(&leased.token).await {
@@ -93,10 +98,12 @@ async fn promote_one(here: &Here, leased: Leased) -> bool {
 async fn split_all(here: Here) {
     let mut puller = here.spool.puller(Consumer::Splitter);
     loop {
-        for leased in puller.pull(100, true).await {
+        let batch = puller.pull(100, true).await;
+        let until = puller.ours_until();
+        for leased in batch {
             let Payload::Intake(parts) = leased.payload.clone() else { panic!("INTAKE holds messages") };
             let here_too = here.clone();
-            here.spawn(async move { split(&here_too, leased, parts).await });
+            here.spawn(async move { split(&here_too, leased, parts, until).await });
         }
         if puller.is_exhausted() {
             continue;
@@ -105,19 +112,26 @@ async fn split_all(here: Here) {
     }
 }
 
-async fn split(here: &Here, leased: Leased, parts: Rc<Vec<Packet>>) {
+async fn split(here: &Here, leased: Leased, parts: Rc<Vec<Packet>>, mut until: Timestamp) {
     let mut machine = Split::new(parts.iter().map(|part| (&part.envelope, &part.body))).unwrap();
     parts.iter().for_each(|part| here.judge.begins(here.life, part.id(), Work::Moving));
     loop {
         match machine.step() {
             SplitStep::Publish(range) => {
                 for part in &parts[range] {
-                    if here.spool.publish_ready(part).await.is_err() {
-                        return here.spool.hand_back(&leased.token, LATER);
+                    match here.spool.move_to_ready(part, until).await {
+                        Ok(()) => {}
+                        Err(PublishError::Full) => return here.spool.hand_back(&leased.token, LATER),
+                        Err(PublishError::Unavailable) => return,
                     }
+                }
+                let now = here.sim.now();
+                if now >= until {
+                    return;
                 }
                 let token = leased.token.clone();
                 here.spool.client.tell(move |server, now| drop(server.in_progress(&token, now)));
+                until = now.after(OURS_FOR);
                 machine.done();
             }
             SplitStep::AckIntake => {

@@ -16,8 +16,9 @@ use crate::judge::Work;
 use crate::nats::{Packet, Unanswered};
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// From so many thousandths on HOLD takes no more.
+/// From so many thousandths on HOLD takes no more, and a tier is left alone.
 const FULL: u64 = 900;
+const FULL_TIER: u64 = 970;
 /// What was read longer ago than this is read again.
 const FRESH: Duration = Duration::from_secs(10);
 const REST: u32 = 20;
@@ -49,8 +50,9 @@ async fn read(
     known: &mut BTreeMap<RuleId, Rule>,
     inputs: &mpsc::UnboundedSender<Input>,
 ) -> Result<(), Unanswered> {
-    let (rules, fullness) = here.spool.rules().await?;
-    here.hold_is_full.set(fullness > FULL);
+    let (rules, hold, tiers) = here.spool.rules().await?;
+    here.hold_is_full.set(hold > FULL);
+    here.full_tiers.set(tiers.map(|fullness| fullness > FULL_TIER));
     if rules != *known {
         let compiled = Rc::new(Rules::new(&rules));
         *known = rules;

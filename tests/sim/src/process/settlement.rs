@@ -14,6 +14,7 @@ use super::{Here, PAUSE};
 use crate::jetstream::Token;
 use crate::judge::{AFTERWARDS, Work};
 use crate::nats::Packet;
+use crate::spool::PublishError;
 
 const ACK: &str = AFTERWARDS[0];
 const ACCEPTANCE: &str = AFTERWARDS[1];
@@ -34,12 +35,34 @@ pub struct Settlements {
     pub epoch: u64,
     pub done: Rc<RefCell<DoneSet>>,
     pub through: Rc<RefCell<SettledThrough>>,
+    /// The shard is to be another's.
+    pub releasing: CancellationToken,
     pub lost: CancellationToken,
     lines: mpsc::UnboundedSender<Line>,
 }
 
-/// The shard is another's.
-pub struct ShardIsLost;
+/// Why a settle ended on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfinished {
+    /// The shard is another's.
+    Lost,
+    /// The shard is being released, and a stream takes nothing.
+    Left,
+}
+
+/// What became of one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Went {
+    Done,
+    NotYet,
+    Full,
+}
+
+impl From<bool> for Went {
+    fn from(done: bool) -> Self {
+        if done { Self::Done } else { Self::NotYet }
+    }
+}
 
 impl Settlements {
     /// Begins the journal of a shard.
@@ -51,6 +74,7 @@ impl Settlements {
             epoch,
             done: Rc::default(),
             through: Rc::new(RefCell::new(SettledThrough::starting_at(settled_through))),
+            releasing: CancellationToken::new(),
             lost: lost.clone(),
             lines,
         };
@@ -105,8 +129,20 @@ impl Settlements {
     }
 
     /// Goes through all steps.
-    pub async fn settle(&self, mut settle: Settle, token: Token, mut packet: Packet) -> Result<(), ShardIsLost> {
+    pub async fn settle(&self, settle: Settle, token: Token, packet: Packet) -> Result<(), Unfinished> {
+        self.settle_telling(settle, token, packet, || {}).await
+    }
+
+    /// The same, and says so once if it has to wait and the body is in memory no more.
+    pub async fn settle_telling(
+        &self,
+        mut settle: Settle,
+        token: Token,
+        mut packet: Packet,
+        spilled: impl FnOnce(),
+    ) -> Result<(), Unfinished> {
         let (id, life) = (settle.id(), self.here.life);
+        let mut spilled = Some(spilled);
         self.here.judge.begins(life, id, Work::Settling(self.shard));
         loop {
             let step = settle.step();
@@ -117,23 +153,30 @@ impl Settlements {
                 let work = self.perform(&settle, step, &token, &mut packet);
                 match step {
                     SettleStep::Record => work.await,
-                    _ => self.here.fence.guard(work).await.unwrap_or(false),
+                    _ => self.here.fence.guard(work).await.unwrap_or(Went::NotYet),
                 }
             };
-            let done = tokio::select! {
+            let went = tokio::select! {
                 biased;
-                () = self.lost.cancelled() => return Err(ShardIsLost),
-                done = work => done,
+                () = self.lost.cancelled() => return Err(Unfinished::Lost),
+                went = work => went,
             };
-            self.here.judge.tell((id.message, id.part), || format!("{life:?} hop {} {step:?}: {done}", id.hop));
-            if done {
+            self.here.judge.tell((id.message, id.part), || format!("{life:?} hop {} {step:?}: {went:?}", id.hop));
+            if went == Went::Done {
                 settle.done();
             } else if step == SettleStep::AckOld {
                 self.done.borrow_mut().copied(id);
                 let (beside, token) = (self.clone(), token.clone());
                 self.here.spawn(async move { beside.acknowledge(settle, token, packet).await });
                 return Ok(());
+            } else if went == Went::Full && self.releasing.is_cancelled() {
+                return Err(Unfinished::Left);
             } else {
+                if matches!(packet.body, Body::Stored(_))
+                    && let Some(spilled) = spilled.take()
+                {
+                    spilled();
+                }
                 self.pause().await?;
             }
         }
@@ -141,7 +184,7 @@ impl Settlements {
         Ok(())
     }
 
-    async fn perform(&self, settle: &Settle, step: SettleStep, token: &Token, packet: &mut Packet) -> bool {
+    async fn perform(&self, settle: &Settle, step: SettleStep, token: &Token, packet: &mut Packet) -> Went {
         let spool = &self.here.spool;
         if step != SettleStep::Record {
             let what = match step {
@@ -150,39 +193,30 @@ impl Settlements {
             };
             self.here.judge.acts(self.here.life, self.shard, self.epoch, what);
         }
-        let moved = |packet: &Packet| {
-            moved_state(&packet.envelope.state, settle.next_move()).map(|state| packet.with_state(state))
-        };
-        match step {
-            SettleStep::Record => self.record(settle).await,
-            SettleStep::SpillBody => match spool.spill_body(&packet.body).await {
-                Ok(stored) => {
-                    packet.body = Body::Stored(stored);
-                    true
-                }
-                Err(_) => false,
-            },
-            SettleStep::CopyToTier(tier) => match moved(packet) {
-                Some(copy) => spool.copy_to_tier(&copy, tier).await.is_ok(),
-                None => true,
-            },
-            SettleStep::CopyToReady => match moved(packet) {
-                Some(copy) => spool.publish_ready(&copy).await.is_ok(),
-                None => true,
-            },
-            SettleStep::CopyToHold => match moved(packet) {
-                Some(copy) => spool.copy_to_hold(&copy).await.is_ok(),
-                None => true,
-            },
-            SettleStep::BuryDead => spool.bury(settle.id()).await.is_ok(),
-            SettleStep::AckOld => spool.confirm_ack(token).await,
-            SettleStep::DeleteBody => {
+        let copy = moved_state(&packet.envelope.state, settle.next_move()).map(|state| packet.with_state(state));
+        let copied = match (step, &copy) {
+            (SettleStep::Record, _) => return self.record(settle).await.into(),
+            (SettleStep::SpillBody, _) => {
+                spool.spill_body(&packet.body).await.map(|stored| packet.body = Body::Stored(stored))
+            }
+            (SettleStep::CopyToTier(tier), Some(copy)) => spool.copy_to_tier(copy, tier).await,
+            (SettleStep::CopyToReady, Some(copy)) => spool.publish_ready(copy).await,
+            (SettleStep::CopyToHold, Some(copy)) => spool.copy_to_hold(copy).await,
+            (SettleStep::BuryDead, _) => spool.bury(settle.id()).await,
+            (SettleStep::AckOld, _) => return spool.confirm_ack(token).await.into(),
+            (SettleStep::DeleteBody, _) => {
                 if let Body::Stored(stored) = &packet.body {
                     spool.delete_body(stored).await;
                 }
-                true
+                Ok(())
             }
-            SettleStep::Finished => true,
+            (SettleStep::CopyToTier(_) | SettleStep::CopyToReady | SettleStep::CopyToHold, None)
+            | (SettleStep::Finished, _) => Ok(()),
+        };
+        match copied {
+            Ok(()) => Went::Done,
+            Err(PublishError::Full) => Went::Full,
+            Err(PublishError::Unavailable) => Went::NotYet,
         }
     }
 
@@ -205,7 +239,7 @@ impl Settlements {
             let done = tokio::select! {
                 biased;
                 () = self.lost.cancelled() => return,
-                done = self.here.fence.guard(self.perform(&settle, step, &token, &mut packet)) => done.unwrap_or(false),
+                went = self.here.fence.guard(self.perform(&settle, step, &token, &mut packet)) => went == Some(Went::Done),
             };
             if done {
                 settle.done();
@@ -222,10 +256,10 @@ impl Settlements {
         self.here.judge.finishes(self.here.life, *id, (self.shard, self.epoch));
     }
 
-    async fn pause(&self) -> Result<(), ShardIsLost> {
+    async fn pause(&self) -> Result<(), Unfinished> {
         tokio::select! {
             () = self.here.sim.sleep(Duration::from_millis(500)) => Ok(()),
-            () = self.lost.cancelled() => Err(ShardIsLost),
+            () = self.lost.cancelled() => Err(Unfinished::Lost),
         }
     }
 }

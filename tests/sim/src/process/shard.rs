@@ -289,6 +289,7 @@ impl ShardTask {
                     true
                 }
                 ReleaseStep::HandBack => {
+                    owned.settlements.releasing.cancel();
                     let (sender, receiver) = oneshot::channel();
                     drained = Some(receiver);
                     self.inputs.send(Input::Release(self.shard, sender)).is_ok()

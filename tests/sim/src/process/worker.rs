@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::conversation::{self, Report, Word};
 use super::limits::{Question, ask_here, ask_there, give_back};
-use super::settlement::Settlements;
+use super::settlement::{Settlements, Unfinished};
 use super::shard::OnTheWay;
 use super::{Here, PAUSE};
 use crate::jetstream::Token;
@@ -39,7 +39,9 @@ pub enum Input {
     Left,
     Answered(RequestId, Grant),
     Body(Ticket, bool),
+    Spilled(Ticket),
     Settled(Ticket),
+    LeftBehind(Ticket),
     Reported(Conversation, Report),
     Rules(Rc<Rules>),
 }
@@ -192,6 +194,8 @@ pub fn begin(here: &Here) -> mpsc::UnboundedSender<Input> {
         loop {
             let wake = worker.dispatcher.wake_at().unwrap_or(worker.here.now().after(Duration::from_secs(3_600)));
             let wake = worker.here.world_time(wake);
+            worker.dispatcher.set_full_tiers(worker.here.full_tiers.get());
+            worker.dispatcher.set_hold_is_full(worker.here.hold_is_full.get());
             tokio::select! {
                 biased;
                 input = receiver.recv() => match input {
@@ -236,6 +240,13 @@ impl Worker {
                 if let Some(settled) = self.settling.remove(&ticket) {
                     self.known.remove(&settled.id);
                     settled.repeats.into_iter().for_each(|token| self.acknowledge(token));
+                }
+                self.fact(Fact::Settled(ticket));
+            }
+            Input::Spilled(ticket) => self.fact(Fact::Spilled(ticket)),
+            Input::LeftBehind(ticket) => {
+                if let Some(left) = self.settling.remove(&ticket) {
+                    self.known.remove(&left.id);
                 }
                 self.fact(Fact::Settled(ticket));
             }
@@ -447,8 +458,11 @@ impl Worker {
         let body = (&held.packet.body).into();
         self.here.spawn(async move {
             let settle = Settle::new(SettlePlan { id, record: Some(record), body, next });
-            if settlements.settle(settle, held.token, held.packet).await.is_ok() {
-                drop(inputs.send(Input::Settled(ticket)));
+            let spilled = || drop(inputs.send(Input::Spilled(ticket)));
+            match settlements.settle_telling(settle, held.token, held.packet, spilled).await {
+                Ok(()) => drop(inputs.send(Input::Settled(ticket))),
+                Err(Unfinished::Left) => drop(inputs.send(Input::LeftBehind(ticket))),
+                Err(Unfinished::Lost) => {}
             }
         });
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use postrider_model::{Rule, RuleId};
+use postrider_model::{Rule, RuleId, Tier};
 
-use super::{PublishError, Spool};
+use super::{PublishError, Spool, retry_stream};
 use crate::nats::{Packet, Payload, Unanswered};
 
 impl Spool {
@@ -18,18 +18,19 @@ impl Spool {
         self.publish("hold.mail".to_owned(), packet.id().to_string(), payload).await.map(|_| ())
     }
 
-    /// The rules, and how full HOLD is, in thousandths.
+    /// The rules, and how full HOLD and the tiers are, in thousandths.
     ///
     /// # Errors
     /// [`Unanswered`].
-    pub async fn rules(&self) -> Result<(BTreeMap<RuleId, Rule>, u64), Unanswered> {
+    pub async fn rules(&self) -> Result<(BTreeMap<RuleId, Rule>, u64, [u64; Tier::ALL.len()]), Unanswered> {
         let read = |stored: &crate::jetstream::Stored<Payload>| match &stored.payload {
             Some(Payload::Rule(rule)) => Some((rule.id.clone(), (**rule).clone())),
             _ => None,
         };
         let ask = self.client.ask(move |server, _| {
             let rules = server.all("CONFIG").filter_map(read).collect();
-            Some((rules, server.fullness(|stream| stream == "HOLD")))
+            let tiers = Tier::ALL.map(|tier| server.fullness(|stream| stream == retry_stream(tier)));
+            Some((rules, server.fullness(|stream| stream == "HOLD"), tiers))
         });
         ask.await
     }

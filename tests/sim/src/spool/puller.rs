@@ -10,7 +10,7 @@ use postrider_dispatch::takeover::Deliveries;
 use postrider_model::Timestamp;
 use tokio::sync::mpsc;
 
-use super::{Consumer, GRACE, Leased, OPEN, Spool};
+use super::{Consumer, GRACE, Leased, OPEN, OURS_FOR, Spool};
 use crate::jetstream::{Inbox, Push};
 use crate::nats::{Pushed, Unanswered, Words};
 
@@ -24,6 +24,8 @@ pub struct Puller {
     /// Requests that have had no end, the open one among them.
     asked: BTreeSet<Inbox>,
     open: Option<Open>,
+    /// When the last request was made.
+    last_asked: Timestamp,
     arrived: VecDeque<Leased>,
     exhausted: bool,
     missed: bool,
@@ -48,6 +50,7 @@ impl Puller {
     pub(super) fn new(spool: Spool, consumer: Consumer) -> Self {
         let (words, pushes) = mpsc::unbounded_channel();
         Self {
+            last_asked: spool.sim.now(),
             spool,
             consumer,
             words,
@@ -76,6 +79,7 @@ impl Puller {
 
     fn ask(&mut self, room: usize, wait: bool) {
         self.exhausted = false;
+        self.last_asked = self.spool.sim.now();
         let inbox = self.spool.client.listen(&self.words);
         self.asked.insert(inbox);
         let expires = if wait { OPEN } else { Duration::ZERO };
@@ -101,6 +105,11 @@ impl Puller {
                     self.missed = true;
                     self.given_up.set(self.given_up.get() + 1);
                     self.open = None;
+                    // What comes late would be taken for what the next request brings, and its lease for a young one.
+                    if !matches!(self.consumer, Consumer::Ready(_)) {
+                        std::mem::take(&mut self.asked).into_iter().for_each(|inbox| self.spool.client.close(inbox));
+                        (self.words, self.pushes) = mpsc::unbounded_channel();
+                    }
                 }
             }
         }
@@ -132,6 +141,11 @@ impl Puller {
         if self.open.take_if(|open| open.inbox == inbox).is_some() {
             self.exhausted = ended;
         }
+    }
+
+    /// Until when what was pulled last is ours to move.
+    pub fn ours_until(&self) -> Timestamp {
+        self.last_asked.after(OURS_FOR)
     }
 
     /// How many requests were given up.

@@ -6,6 +6,7 @@ use postrider_model::{Reply, Timestamp};
 
 use super::{Arrival, Held, Input, Settling, Worker};
 use crate::jetstream::Token;
+use crate::process::settlement::Unfinished;
 use crate::process::shard::{OnTheWay, finish};
 use crate::spool::Leased;
 
@@ -37,7 +38,11 @@ impl Worker {
             return self.here.spawn(async move {
                 let settled = settlements.settle(*settle, held.token, held.packet).await;
                 drop(on_the_way);
-                drop(inputs.send(if settled.is_ok() { Input::Settled(ticket) } else { Input::Left }));
+                drop(inputs.send(match settled {
+                    Ok(()) => Input::Settled(ticket),
+                    Err(Unfinished::Left) => Input::LeftBehind(ticket),
+                    Err(Unfinished::Lost) => Input::Left,
+                }));
             });
         }
         let entry = held.entry(ticket);
