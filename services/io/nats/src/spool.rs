@@ -121,9 +121,12 @@ impl Spool {
         self.inner.link.client.connection_state() == State::Connected
     }
 
-    /// Moves each time the connection has been made anew: what was asked before may be lost.
+    /// Moves each time the connection is made anew from now on: what was asked before may be lost.
     pub fn reconnects(&self) -> watch::Receiver<u64> {
-        self.inner.link.reconnects.clone()
+        let mut reconnects = self.inner.link.reconnects.clone();
+        // The first connection is none.
+        reconnects.mark_unchanged();
+        reconnects
     }
 
     /// Sends what has been written, hand-backs above all, before the process ends.

@@ -73,6 +73,14 @@ async fn spool(server: &Server) -> Spool {
     server.spool_of(&config).await
 }
 
+/// Waits until what is stored now is, by whatever clock, of a later second than what ran before: so that nobody that was there
+/// before can have had it.
+async fn later_second(spool: &Spool) {
+    let begun = spool.server_now();
+    let later = async || (spool.server_now().since(begun).as_secs() > 0).then_some(());
+    eventually("a later second", later).await;
+}
+
 async fn count(spool: &Spool, tier: Option<Tier>) -> u64 {
     spool.depths().await.unwrap().into_iter().filter(|depth| depth.tier == tier).map(|depth| depth.count).sum()
 }
@@ -107,13 +115,15 @@ async fn what_gets_no_credit_goes_to_a_tier_again_with_its_id() {
     let none = Credit { granted: 0, turn_in: Duration::from_secs(1_000) };
     let owner = owner(&server, Credit { granted: 7, ..none }, none, stop.clone()).await;
     eventually("the state", async || spool.tier_for(&lasting(1), Tier::H1)).await;
-    for n in 0..30 {
-        spool.copy_to_tier(&packet(n), Tier::M1).await.unwrap();
-    }
+    // They run before the mail is due: else it may have been another's, and goes to READY.
     let promoters = tokio::spawn({
         let (spool, stop) = (spool.clone(), stop.clone());
         async move { spool.run_promoters(stop, |_| false, |_| {}).await }
     });
+    later_second(&spool).await;
+    for n in 0..30 {
+        spool.copy_to_tier(&packet(n), Tier::M1).await.unwrap();
+    }
     eventually("all are placed", async || (count(&spool, Some(Tier::M1)).await == 0).then_some(())).await;
     let (ready, later) = (count(&spool, None).await, count(&spool, Some(Tier::M15)).await);
     assert!(ready <= 7 && ready + later == 30, "{ready} in READY, {later} in the tier");
@@ -189,11 +199,8 @@ async fn what_may_have_been_split_before_goes_to_ready_and_to_no_tier() {
         spool.run_splitter(once.clone(), tell).await;
     };
     eventually("the state", async || spool.tier_for(&lasting(1), Tier::H1)).await;
-    // It ran before the record was there, by whatever clock: so nobody can have had that before.
-    let begun = spool.server_now();
-    let later = eventually("a later second", async || (spool.server_now().since(begun).as_secs() > 0).then_some(()));
     tokio::join!(split(), async {
-        later.await;
+        later_second(&spool).await;
         publish(1).await;
     });
     assert_eq!((count(&spool, None).await, count(&spool, Some(Tier::M1)).await), (1, 2), "a new one");
