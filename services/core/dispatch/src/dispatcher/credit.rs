@@ -124,7 +124,7 @@ impl Dispatcher {
                 Standing::Closed(wait) => (wait.reason, wait.until.since(now)),
                 Standing::Probing | Standing::Open => (WaitReason::SiteClosed, Duration::ZERO),
             };
-            let turn_in = time_for(deep, self.site_per_minute(site, now)).max(opens_in);
+            let turn_in = time_for(deep, self.site_per_minute(shard, site, now)).max(opens_in);
             let probing = standing == Standing::Probing;
             into.push((all, Jam { site: site.clone(), tenant: None, reason, turn_in, probing }));
         }
@@ -157,7 +157,7 @@ impl Dispatcher {
         let count = u64::from(line.count);
         let standing = self.standing(shard, &line.site, now);
         let crowd = self.crowd(shard, &line.site, &line.tenant);
-        let cap = u64::try_from(self.config.tenant_site_capacity / 2).unwrap_or(u64::MAX).max(1);
+        let cap = u64::try_from(self.config.tenant_site_capacity / 4 * 3).unwrap_or(u64::MAX).max(1);
         let jam = self.jams.of(shard).and_then(|shard| shard.site(&line.site));
         let own = jam.and_then(|site| site.tenants.get(&line.tenant));
         let outstanding = own.map_or(0, |jam| jam.outstanding(now));
@@ -206,7 +206,10 @@ impl Dispatcher {
         let mut tried = false;
         for id in self.lanes.of_site(site) {
             let Some(lane) = self.lanes.lane(id) else { continue };
-            match self.blocks(id, shard.class, now).max_by_key(|wait| wait.until) {
+            // A limit that is used up for a moment closes nothing: a site that is served at its full rate always waits a little.
+            let is_shut = |wait: &Wait| matches!(wait.reason, WaitReason::SiteClosed | WaitReason::SourceUnavailable);
+            let lasts = |wait: &Wait| is_shut(wait) || wait.until.since(now) >= OVER;
+            match self.blocks(id, shard.class, now).filter(lasts).max_by_key(|wait| wait.until) {
                 Some(wait) => opens = opens.filter(|first| first.until <= wait.until).or(Some(wait)),
                 None if lane.failures > 0 && lane.established == 0 => tried = true,
                 None => return Standing::Open,
@@ -220,9 +223,11 @@ impl Dispatcher {
     }
 
     /// What a site drains in a minute.
-    fn site_per_minute(&self, site: &SiteName, now: Timestamp) -> u64 {
+    fn site_per_minute(&mut self, shard: ShardId, site: &SiteName, now: Timestamp) -> u64 {
         let speeds = self.lanes.of_site(site).filter_map(|id| self.lanes.lane(id)?.pace.per_minute(now));
-        match speeds.sum::<u64>() {
+        let measured = speeds.sum::<u64>();
+        let known = self.jams.of_mut(shard).and_then(|shard| shard.site_mut(site));
+        match known.map_or(measured, |site| site.speed(measured)) {
             0 => PRESUMED,
             speed => speed,
         }
@@ -230,12 +235,13 @@ impl Dispatcher {
 
     /// What it drains of one tenant in a minute, if all that have mail waiting get the same, and what those with less do not
     /// need goes to the others.
-    fn per_minute(&self, shard: ShardId, site: &SiteName, now: Timestamp) -> u64 {
+    fn per_minute(&mut self, shard: ShardId, site: &SiteName, now: Timestamp) -> u64 {
+        let all = self.site_per_minute(shard, site, now);
         let known = self.jams.of(shard).and_then(|shard| shard.site(site));
         let waits = |(_, jam): &(&TenantId, &TenantJam)| jam.told || jam.deep(None) > 0;
         let of = |(tenant, jam): (&TenantId, &TenantJam)| jam.deep(None) + self.crowd(shard, site, tenant);
         let waiting = known.map(|site| site.tenants.iter().filter(waits).map(of).collect()).unwrap_or_default();
-        fair_share(self.site_per_minute(site, now), waiting).max(1)
+        fair_share(all, waiting).max(1)
     }
 }
 

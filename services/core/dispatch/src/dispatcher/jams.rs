@@ -134,11 +134,21 @@ pub(super) struct SiteJam {
     pub(super) tenants: BTreeMap<TenantId, TenantJam>,
     moved: Recent,
     last: Timestamp,
+    /// What it drained in a minute when that could be seen last: a lane that is empty is forgotten with its speed.
+    speed: u64,
     /// Others were told of it as a whole.
     pub(super) told: bool,
 }
 
 impl SiteJam {
+    /// What it drains in a minute: what is measured now, or what was before, which loses weight slowly. 0: nothing is known.
+    pub(super) fn speed(&mut self, measured: u64) -> u64 {
+        if measured > 0 {
+            self.speed = measured.max(self.speed - self.speed / 8);
+        }
+        self.speed
+    }
+
     pub(super) fn sum(&self, count: impl Fn(&TenantJam) -> u64) -> u64 {
         self.tenants.values().map(count).sum()
     }
