@@ -23,6 +23,9 @@ pub(crate) struct Authentication {
 impl Authentication {
     /// Reads the tokens: one a line, empty lines left out.
     pub(crate) fn load(path: &Path, metrics: Metrics) -> Result<Self, ControlError> {
+        if path.as_os_str().is_empty() {
+            return Err(ControlError::Config("control.token_file: is required".into()));
+        }
         let text = std::fs::read_to_string(path).map_err(|source| ControlError::File {
             what: "control.token_file",
             path: path.to_owned(),

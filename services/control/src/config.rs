@@ -17,7 +17,8 @@ pub struct ControlConfig {
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
     /// The file that holds the token of clients, at least 16 characters. Several lines are several tokens, so that one can
-    /// be exchanged for another without a gap.
+    /// be exchanged for another without a gap. Required, but for `postrider up`, which makes one.
+    #[serde(default)]
     pub token_file: PathBuf,
     /// The certificate chain (PEM) to show; goes with `key_file`.
     #[serde(default)]
@@ -70,6 +71,21 @@ const fn default_audit() -> u64 {
 
 fn default_listen() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 2090))
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            listen: default_listen(),
+            token_file: PathBuf::new(),
+            certificate_file: None,
+            key_file: None,
+            audit_every_secs: AUDIT_EVERY_SECS,
+            audit_hours_days: AUDIT_HOURS_DAYS,
+            audit_days: AUDIT_DAYS,
+            bodies_kept_secs: BODIES_KEPT_SECS,
+        }
+    }
 }
 
 impl ControlConfig {

@@ -17,6 +17,7 @@ mod store;
 
 use std::iter;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -218,6 +219,15 @@ async fn ingress(
     Ok(Ingress::build(settings, with).await?)
 }
 
+/// Settings of the control service on the port of `up`, with its token where the configuration names none.
+fn with_own(mut settings: ControlConfig, listen: SocketAddr, token_file: PathBuf) -> ControlConfig {
+    settings.listen = listen;
+    if settings.token_file.as_os_str().is_empty() {
+        settings.token_file = token_file;
+    }
+    settings
+}
+
 /// What runs beside ingress and delivery.
 struct Services {
     tasks: JoinSet<()>,
@@ -249,18 +259,10 @@ impl Services {
         process: &Process,
     ) -> anyhow::Result<SocketAddr> {
         let settings = match &config.control {
-            Some(settings) => ControlConfig { listen: ports.control, ..settings.clone() },
-            None => ControlConfig {
-                listen: ports.control,
-                token_file: store.file("token"),
-                certificate_file: None,
-                key_file: None,
-                audit_every_secs: postrider_control::AUDIT_EVERY_SECS,
-                audit_hours_days: postrider_control::AUDIT_HOURS_DAYS,
-                audit_days: postrider_control::AUDIT_DAYS,
-                bodies_kept_secs: postrider_control::BODIES_KEPT_SECS,
-            },
+            Some(settings) => settings.clone(),
+            None => ControlConfig::default(),
         };
+        let settings = with_own(settings, ports.control, store.file("token"));
         let with = postrider_control::Collaborators {
             spool: process.spool.clone(),
             cluster_key: secrets.cluster_key.clone(),
@@ -281,5 +283,25 @@ impl Services {
     async fn finish(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_table_need_not_name_the_token_that_up_makes() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let file = directory.path().join("postrider.toml");
+        let token_of = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let settings = ProcessConfig::load(&file).unwrap().control.unwrap();
+            assert_eq!(settings.audit_every_secs, 15);
+            with_own(settings, "127.0.0.1:1".parse().unwrap(), "store/token".into()).token_file
+        };
+        assert_eq!(token_of("[control]\naudit_every_secs = 15\n"), PathBuf::from("store/token"));
+        let named = token_of("[control]\naudit_every_secs = 15\ntoken_file = '/etc/token'\n");
+        assert_eq!(named, PathBuf::from("/etc/token"));
     }
 }
