@@ -100,7 +100,7 @@ impl Row {
             *self.held.entry(WaitReason::Held.as_str().to_owned()).or_default() += self.suspended;
         }
         let held = self.held.into_iter().filter(|(_, count)| *count > 0);
-        let tiers = self.tiers.into_iter().map(|(tier, count)| (format!("retry ({tier})"), count));
+        let tiers = self.tiers.into_iter().map(|(tier, count)| (format!("tier ({tier})"), count));
         api::QueueRow {
             site: key.site,
             tenant: key.tenant,
@@ -159,7 +159,7 @@ mod tests {
         let rows = rows(&answers, &depths, &suspended, &oldest, &RowFilter::default());
         assert_eq!(
             told(&rows),
-            ["example.net 0 0: queued 1", "google 11 2: held 5, queued 10, rate-limit 7, retry (1m) 2, retry (5m) 7",]
+            ["example.net 0 0: queued 1", "google 11 2: held 5, queued 10, rate-limit 7, tier (1m) 2, tier (5m) 7",]
         );
         assert_eq!(rows[1].oldest_accept_time, Some(time(Timestamp::from_millis(2_000))));
     }

@@ -101,7 +101,7 @@ fn top_prints_one_frame_without_a_terminal() -> Result<()> {
     wait::until("a line of the waiting message", || {
         let frame = said(&cluster, &["top", "--once"])?;
         let line = frame.lines().find(|line| line.contains("example.net") && line.contains("demo"));
-        Ok(line.filter(|line| line.contains("retry (1m) 1") || line.contains("retry (5m) 1")).map(str::to_owned))
+        Ok(line.filter(|line| line.contains("tier (1m) 1") || line.contains("tier (5m) 1")).map(str::to_owned))
     })?;
     let output = cluster.run(&["top"])?;
     assert_eq!(output.status.code(), Some(2));

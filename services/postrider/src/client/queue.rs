@@ -16,8 +16,9 @@ use super::{Failure, examples, time};
 pub enum QueueVerb {
     /// What is in the queue by site, tenant and class: ready, in flight, waiting and why, and how old
     ///
-    /// READY is what delivery may send next: looked at, and nothing keeps it. `queued` is in the queue, not looked at yet; a reason such
-    /// as `retry (5m)` counts what is in the tier of five minutes until its next turn; `held` is on hold. OLDEST is since acceptance.
+    /// READY is what delivery may send next: looked at, and nothing keeps it. `queued` is in the queue, not looked at yet; `tier (5m)`
+    /// counts what is in the tier of five minutes until its next turn, deferred or never tried yet: why, `message show` says of each;
+    /// `held` is on hold. OLDEST is since acceptance.
     #[command(after_help = examples(&[
         "queue summary",
         "queue summary --tenant acme",
@@ -340,7 +341,7 @@ mod tests {
                 in_flight: 20,
                 waiting: vec![
                     api::WaitCount { reason: "rate-limit".into(), count: 7 },
-                    api::WaitCount { reason: "retry (5m)".into(), count: 3 },
+                    api::WaitCount { reason: "tier (5m)".into(), count: 3 },
                 ],
                 oldest_accept_time: Some(prost_types::Timestamp { seconds: 1_000, nanos: 0 }),
                 minute: None,
@@ -359,7 +360,7 @@ mod tests {
         assert_eq!(
             page.as_str(),
             "SITE    TENANT  CLASS  READY  IN FLIGHT  WAITING  OLDEST  WHY IT WAITS\n\
-             google  acme    bulk   12000         20       10   2m 5s  rate-limit 7, retry (5m) 3\n\
+             google  acme    bulk   12000         20       10   2m 5s  rate-limit 7, tier (5m) 3\n\
              Did not answer, so what they hold is missing here: delivery-1\n"
         );
     }

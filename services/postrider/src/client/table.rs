@@ -94,7 +94,7 @@ mod tests {
 
     fn sample() -> Table {
         let mut table = Table::new(&[("SITE", Align::Left), ("READY", Align::Right), ("WHY", Align::Elastic)]);
-        table.row(["google".into(), "12000".into(), "rate-limit 11000, retry (5m) 1000".into()]);
+        table.row(["google".into(), "12000".into(), "rate-limit 11000, tier (5m) 1000".into()]);
         table.row(["example.net".into(), "1".into(), String::new()]);
         table
     }
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(
             sample().render(None),
             "SITE         READY  WHY\n\
-             google       12000  rate-limit 11000, retry (5m) 1000\n\
+             google       12000  rate-limit 11000, tier (5m) 1000\n\
              example.net      1  -\n"
         );
     }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn only_the_elastic_column_is_cut_to_the_terminal() {
         let text = sample().render(Some(40));
-        assert_eq!(text.lines().nth(1), Some("google       12000  rate-limit 11000, r…"));
+        assert_eq!(text.lines().nth(1), Some("google       12000  rate-limit 11000, t…"));
         assert!(text.lines().all(|line| line.chars().count() <= 40));
     }
 
