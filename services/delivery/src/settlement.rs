@@ -2,7 +2,7 @@
 //! at before each; once the shard is another's, nothing more is written in its name.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postrider_dispatch::settle::{DoneSet, Settle, SettleStep, moved_state};
 use postrider_model::{Body, BodyRef, EnvelopeId, Move, ShardId};
@@ -13,6 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fence::SharedFence;
 use crate::journal::Journal;
+use complaints::Complaints;
+
+mod complaints;
+
+/// Of all shards: they wait for the same streams.
+static COMPLAINTS: Complaints = Complaints::new();
 
 /// Between tries of a step that failed.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -180,7 +186,10 @@ impl Settlements {
         match copied {
             Ok(()) => Went::Done,
             Err(error) => {
-                tracing::warn!(%id, %error, "cannot {} yet; trying again", what(step));
+                let what = what(step);
+                if let Some(tries) = COMPLAINTS.failed(&what, Instant::now()) {
+                    tracing::warn!(%id, %error, tries, "cannot {what} yet; trying again");
+                }
                 if matches!(error, PublishError::Full { .. }) { Went::Full } else { Went::NotYet }
             }
         }
@@ -281,15 +290,16 @@ fn moved(packet: &Packet, next: &Move) -> Option<Packet> {
     Some(packet.clone().with_state(state))
 }
 
-const fn what(step: SettleStep) -> &'static str {
-    match step {
+fn what(step: SettleStep) -> String {
+    let what = match step {
+        SettleStep::CopyToTier(tier) => return format!("copy to tier {tier}"),
         SettleStep::SpillBody => "store the body",
-        SettleStep::CopyToTier(_) => "copy to a tier",
         SettleStep::CopyToReady => "move to another shard",
         SettleStep::CopyToHold => "copy to HOLD",
         SettleStep::BuryDead => "bury",
         SettleStep::Record | SettleStep::AckOld | SettleStep::DeleteBody | SettleStep::Finished => "go on",
-    }
+    };
+    what.to_owned()
 }
 
 #[cfg(test)]

@@ -5,8 +5,6 @@
 #[path = "../../../io/nats/tests/nats/server.rs"]
 mod server;
 
-use std::time::Instant;
-
 use postrider_dispatch::dispatcher::Plan;
 use postrider_dispatch::settle::{BodyState, SettlePlan};
 use postrider_model::{
