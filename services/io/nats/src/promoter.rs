@@ -111,7 +111,8 @@ async fn promote(
                     // All of what is due is in the hands of another promoter.
                     Batch { promoted: 0, unwilling: false } => Duration::from_millis(100).min(delay),
                     Batch { promoted: 0, unwilling: true } => UNWILLING,
-                    Batch { promoted, .. } if promoted >= BATCH as u64 => continue,
+                    // A pull brings what the server has at hand: there may be more though it is not full.
+                    Batch { promoted, .. } if promoted >= BATCH as u64 / 8 => continue,
                     // What falls due one by one goes together: each look, question and pull costs as much as a message.
                     Batch { .. } => GATHER.min(delay / 10),
                 }
