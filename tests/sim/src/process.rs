@@ -24,7 +24,7 @@ use std::time::Duration;
 use postrider_dispatch::dispatcher::DispatcherConfig;
 use postrider_dispatch::limits::Shaping;
 use postrider_dispatch::ownership::{
-    Fence, Lease, MonotonicMillis, OwnershipStep, RENEW_EVERY, Renewal, decide, is_overwritten, quiet_after,
+    FENCE, Fence, Lease, MonotonicMillis, OwnershipStep, RENEW_EVERY, Renewal, TTL, decide, is_overwritten, quiet_after,
 };
 use postrider_dispatch::retry::FullTiers;
 use postrider_dispatch::rules::Rules;
@@ -339,12 +339,18 @@ async fn membership(
     let started = here.sim.now();
     let key = format!("member.{}", here.me);
     let mut revision = None;
+    let (mut before, mut ends_by_itself_until) = (started, started);
     while !leave.is_cancelled() {
         let sent = here.sim.now();
         let value = Payload::Member(here.me.clone(), started);
         let pause = match here.spool.put(key.clone(), value, revision).await {
             Ok(renewed) => {
                 revision = Some(renewed);
+                // A shard is lost if the answer comes after the fence has closed, whenever it was asked for.
+                if here.sim.now().since(before) >= FENCE {
+                    ends_by_itself_until = before.after(TTL);
+                }
+                before = sent;
                 drop(standing.send(Standing::Renewed(sent)));
                 RENEW_EVERY
             }
@@ -366,7 +372,10 @@ async fn membership(
             () = here.sim.sleep(pause) => {}
         }
     }
-    if let Some(revision) = revision {
+    let now = here.sim.now();
+    // Whose fence has closed may have given out permits that still live.
+    let fenced = now.since(before) >= FENCE || now < ends_by_itself_until;
+    if let Some(revision) = revision.filter(|_| !fenced) {
         // Without a word it ends by itself.
         here.spool.put(key, Payload::Gone, Some(revision)).await.ok();
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use postrider_dispatch::ownership::{FENCE, TTL};
 use postrider_model::Snapshot;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +47,8 @@ impl Spool {
     pub fn join(&self, member: Member, snapshot: watch::Receiver<Arc<Snapshot>>) -> Membership {
         let (sender, standing) = watch::channel(Standing::default());
         let leave = CancellationToken::new();
-        let life = Life { store: self.lease_store(), member, snapshot, sender, revision: None };
+        let store = self.lease_store();
+        let life = Life { store, member, snapshot, sender, revision: None, ends_by_itself_until: None };
         let task = AbortOnDropHandle::new(tokio::spawn(life.run(leave.clone())));
         Membership { standing, leave, task }
     }
@@ -82,6 +84,9 @@ struct Life {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     sender: watch::Sender<Standing>,
     revision: Option<u64>,
+    /// Who missed the fence has lost its shards in the middle of things, and permits that it gave out may live until then:
+    /// leaving before would tell the next owner that there are none.
+    ends_by_itself_until: Option<Instant>,
 }
 
 impl Life {
@@ -103,6 +108,12 @@ impl Life {
                 Ok(()) = self.snapshot.changed() => {}
             }
         }
+        let renewed = self.sender.borrow().renewed;
+        let fenced = renewed.is_some_and(|sent| sent.elapsed() >= FENCE)
+            || self.ends_by_itself_until.is_some_and(|until| Instant::now() < until);
+        if fenced {
+            return tracing::info!(member = %self.member.id, "the fence has closed; the membership is let run out");
+        }
         if let Some(revision) = self.revision
             && let Err(error) = self.store.leave(&self.member.id, revision).await
         {
@@ -121,6 +132,11 @@ impl Life {
             None => (Instant::now(), self.store.join(&self.member).await?),
         };
         self.revision = Some(renewed);
+        let before = self.sender.borrow().renewed;
+        // Shards are lost if the answer comes after the fence has closed, whenever it was asked for.
+        if let Some(before) = before.filter(|before| before.elapsed() >= FENCE) {
+            self.ends_by_itself_until = Some(before + TTL);
+        }
         self.sender.send_replace(Standing { renewed: Some(sent), replaced: false });
         Ok(Beat::Renewed)
     }
