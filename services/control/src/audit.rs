@@ -122,7 +122,7 @@ impl Auditor {
     async fn step(&self, keep: bool) -> Result<(bool, bool), CountError> {
         let mut slot = self.keeper.lock().await;
         let keeper = self.opened(&mut slot).await?;
-        let more = keeper.advance(|record, _| self.rates.see(record)).await?;
+        let more = keeper.advance(|record, _| self.rates.see(record, self.spool.server_now())).await?;
         if keep {
             keeper.keep().await?;
         }
@@ -134,7 +134,7 @@ impl Auditor {
         let mut slot = self.keeper.lock().await;
         let report = async {
             let keeper = self.opened(&mut slot).await?;
-            keeper.catch_up(|record, _| self.rates.see(record)).await?;
+            keeper.catch_up(|record, _| self.rates.see(record, self.spool.server_now())).await?;
             let totals = keeper.books.totals();
             let mut scan = Scan::default();
             let memory = &keeper.memory;
@@ -142,7 +142,7 @@ impl Auditor {
             self.spool.scan_waiting(false, see).await?;
             let mut meanwhile = Meanwhile::default();
             let see = |record: &Record, changes: &[Change]| {
-                self.rates.see(record);
+                self.rates.see(record, self.spool.server_now());
                 meanwhile.see(record, changes);
             };
             keeper.catch_up(see).await?;

@@ -35,7 +35,7 @@ impl QueueService for Api {
         if let Ok(told) = &mut told
             && request.rates
         {
-            crate::rated::add(told, &request, &self.auditor.rates().minute(clock::now()));
+            crate::rated::add(told, &request, &self.auditor.rates().minute(self.spool.server_now()));
         }
         self.answer("GetQueueSummary", told)
     }

@@ -31,11 +31,12 @@ struct Slot {
 }
 
 impl Rates {
-    /// Counts a record at the time at which it says that it happened.
-    pub(crate) fn see(&self, record: &Record) {
-        let number = record.at.as_secs() / SLOT;
+    /// Counts a record at the time at which it says that it happened, and no later than `now`, by the server's clock: one
+    /// process whose clock is ahead must not make what all others tell look old.
+    pub(crate) fn see(&self, record: &Record, now: Timestamp) {
+        let newest = now.as_secs() / SLOT;
+        let number = (record.at.as_secs() / SLOT).min(newest);
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = slots.back().map_or(0, |slot| slot.number);
         let kept = u64::try_from(SLOTS).unwrap_or(u64::MAX);
         if number + kept <= newest {
             return;
@@ -101,12 +102,23 @@ mod tests {
         for seconds in [0, 30, 90] {
             let mut record = record(1, 0, &[Outcome::Accepted, Outcome::Accepted], None);
             record.at = AT.after(std::time::Duration::from_secs(seconds));
-            rates.see(&record);
+            rates.see(&record, record.at);
         }
         let accepted = |seconds| {
             let minute = rates.minute(AT.after(std::time::Duration::from_secs(seconds)));
             minute.values().map(|counts| counts.accepted).sum::<u64>()
         };
         assert_eq!([accepted(35), accepted(100), accepted(200)], [4, 2, 0]);
+    }
+
+    #[test]
+    fn a_process_that_is_ahead_hides_nobody_elses_mail() {
+        let (rates, mut record) = (Rates::default(), record(1, 0, &[Outcome::Accepted], None));
+        for ahead in [3_600, 0, 3_605, 0] {
+            record.at = AT.after(std::time::Duration::from_secs(ahead));
+            rates.see(&record, AT);
+        }
+        let minute = rates.minute(AT.after(std::time::Duration::from_secs(5)));
+        assert_eq!(minute.values().map(|counts| counts.accepted).sum::<u64>(), 4);
     }
 }
