@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postrider_dispatch::limits::{Ask, Grant, LimitOwner, Path, Permit, PermitId, Shaping, Source};
@@ -23,6 +23,21 @@ pub struct OwnedLimits {
     owners: Arc<Mutex<Owners>>,
     shaping: Arc<Shaping>,
     fence: SharedFence,
+    clock: LimitClock,
+}
+
+/// The clock of limits, which nobody can set: the time since the process began. A window of an hour must not end because
+/// somebody set the machine's clock forth. Its moments are of use among themselves only.
+#[derive(Clone, Copy, Debug)]
+struct LimitClock {
+    began: Instant,
+    began_at: Timestamp,
+}
+
+impl LimitClock {
+    fn now(self) -> Timestamp {
+        self.began_at.after(self.began.elapsed())
+    }
 }
 
 #[derive(Default)]
@@ -34,7 +49,7 @@ struct Owners {
 
 struct OwnedShard {
     owner: LimitOwner,
-    // Permits of the owner before may live until then: nothing is granted before.
+    // Permits of the owner before may live until then, by the clock of limits: nothing is granted before.
     quiet_until: Timestamp,
 }
 
@@ -64,11 +79,14 @@ pub enum Question {
 impl OwnedLimits {
     /// None owned yet.
     pub fn new(shaping: Shaping, fence: SharedFence) -> Self {
-        Self { owners: Arc::default(), shaping: Arc::new(shaping), fence }
+        let clock = LimitClock { began: Instant::now(), began_at: postrider_runtime::clock::now() };
+        Self { owners: Arc::default(), shaping: Arc::new(shaping), fence, clock }
     }
 
-    /// The shard is ours from now on, in this epoch; nothing is granted before `quiet_until`.
-    pub fn take(&self, shard: ShardId, epoch: u64, now: Timestamp, quiet_until: Timestamp) {
+    /// The shard is ours from now on, in this epoch; nothing is granted for as long as `quiet`.
+    pub fn take(&self, shard: ShardId, epoch: u64, quiet: Duration) {
+        let now = self.clock.now();
+        let quiet_until = now.after(quiet);
         let owner = LimitOwner::new((*self.shaping).clone(), epoch, now);
         let mut owners = self.lock();
         owners.now.insert(shard, OwnedShard { owner, quiet_until });
@@ -86,24 +104,28 @@ impl OwnedLimits {
     }
 
     /// Answers a question about a limit of `shard`; `None` if the shard is not ours, or there is no answer (a release).
+    /// The moments of the answer are told by the clock of whoever asks, which says `now`.
     pub fn answer(&self, shard: ShardId, question: &Question, now: Timestamp) -> Option<Grant> {
         let mut owners = self.lock();
         let owned = owners.now.get_mut(&shard)?;
         if !self.fence.may_act() {
             return None;
         }
-        if now < owned.quiet_until && !matches!(question, Question::Release { .. }) {
-            return Some(Grant::Wait { until: owned.quiet_until, reason: WaitReason::LimitOwner });
+        let own = self.clock.now();
+        if own < owned.quiet_until && !matches!(question, Question::Release { .. }) {
+            let wait = Grant::Wait { until: owned.quiet_until, reason: WaitReason::LimitOwner };
+            return Some(told(wait, own, now));
         }
-        let fence_until = self.fence.permits_until(now);
-        match question {
-            Question::Acquire(ask) => Some(owned.owner.acquire(ask, now, fence_until)),
-            Question::Renew { permit, used, ask } => Some(owned.owner.renew(*permit, *used, ask, now, fence_until)),
+        let fence_until = self.fence.permits_until(own);
+        let grant = match question {
+            Question::Acquire(ask) => Some(owned.owner.acquire(ask, own, fence_until)),
+            Question::Renew { permit, used, ask } => Some(owned.owner.renew(*permit, *used, ask, own, fence_until)),
             Question::Release { permit, used } => {
-                owned.owner.release(*permit, *used, now);
+                owned.owner.release(*permit, *used, own);
                 None
             }
-        }
+        };
+        grant.map(|grant| told(grant, own, now))
     }
 
     /// Whether the shard is ours.
@@ -114,6 +136,18 @@ impl OwnedLimits {
     fn lock(&self) -> std::sync::MutexGuard<'_, Owners> {
         // A panic while the lock was held cannot leave a bucket half changed: every change is one call.
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A grant given at `own` by the clock of limits, told by a clock that says `now`.
+fn told(grant: Grant, own: Timestamp, now: Timestamp) -> Grant {
+    let at = |moment: Timestamp| now.after(moment.since(own));
+    match grant {
+        Grant::Granted(permit) => {
+            let (until, messages_until) = (at(permit.until), at(permit.messages_until));
+            Grant::Granted(Permit { until, messages_until, ..permit })
+        }
+        Grant::Wait { until, reason } => Grant::Wait { until: at(until), reason },
     }
 }
 
@@ -221,4 +255,39 @@ pub fn decode_answer(bytes: Bytes, asked: Timestamp) -> Result<Option<Grant>, Co
         Answer::Wait(wait) => Some(Grant::Wait { until: after(wait.for_ms), reason: wait.reason.parse()? }),
         Answer::Released(wire::Released {}) => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_dispatch::limits::PathLimits;
+    use postrider_model::Class;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_forth_ends_no_window() {
+        let fence = SharedFence::default();
+        fence.renewed_at(Instant::now());
+        let limits = PathLimits { message_rate: Some("20/h".parse().unwrap()), ..PathLimits::default() };
+        let mut owned = OwnedLimits::new(Shaping { default: limits, ..Shaping::default() }, fence);
+        let shard: ShardId = "b00".parse().unwrap();
+        owned.take(shard, 1, Duration::ZERO);
+        // By now an hour has passed since it was taken, so that nothing of the owner before weighs.
+        owned.clock.began_at = owned.clock.began_at.after(Duration::from_secs(3_700));
+        let path = Path { source: Source::new("one"), site: "example.net".parse().unwrap() };
+        let ask = Ask { path, class: Class::Bulk, least: 1, messages: 20, connections: 1 };
+        let wall = postrider_runtime::clock::now();
+        let mut granted = 0;
+        for hours in 0..200 {
+            let now = wall.after(Duration::from_secs(3_600 * hours));
+            let Some(Grant::Granted(permit)) = owned.answer(shard, &Question::Acquire(ask.clone()), now) else {
+                continue;
+            };
+            assert!(permit.until > now && permit.until <= now.after(Duration::from_secs(10)));
+            granted += permit.messages;
+            let release = Question::Release { permit: permit.id, used: permit.messages };
+            assert!(owned.answer(shard, &release, now).is_none());
+        }
+        assert!((1..=20).contains(&granted), "{granted}");
+    }
 }

@@ -86,8 +86,7 @@ impl ShardTask {
     async fn live(&self, takeover: Takeover, seen: Option<u64>) -> Ended {
         let taken = self.lost.run_until_cancelled(self.take_over(takeover, seen)).await;
         let Some((mut owned, mut puller)) = taken.flatten() else { return Ended::NotTaken };
-        let now = clock::now();
-        self.tools.limits.take(self.shard, owned.lease.epoch, now, now.after(self.quiet));
+        self.tools.limits.take(self.shard, owned.lease.epoch, self.quiet);
         let _answering = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(answer_limits(
             self.shard,
             self.tools.clone(),
