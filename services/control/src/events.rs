@@ -9,7 +9,6 @@ use postrider_model::Timestamp;
 use postrider_nats::{EventScan, EventTail, ReadError, ScanFrom};
 use postrider_proto::control::v1 as api;
 use postrider_proto::control::v1::event_service_server::EventService;
-use postrider_runtime::clock;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -31,6 +30,9 @@ const MOST_SHOWN: usize = 100_000;
 
 /// How long a batch of a followed tail may wait for more to come.
 const GATHER: Duration = Duration::from_millis(50);
+
+/// Until now, and what was recorded by a process whose clock is ahead: a scan ends with what is stored.
+pub(crate) const ALL_TIMES: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// The clock of another process may be ahead of ours by so much: what it has recorded until now is wanted too.
 pub(crate) const AHEAD: Duration = Duration::from_secs(1);
@@ -60,10 +62,10 @@ async fn tail(api: &Api, request: api::TailEventsRequest) -> Result<Batches, Sta
         let follow = Follow { tail, filter, seen: Seen::default(), closing: api.closing.clone() };
         return Ok(Box::pin(futures_util::stream::unfold(follow, Follow::next)));
     }
-    let now = clock::now();
+    let now = api.spool.server_now();
     let limit = usize::try_from(request.limit).unwrap_or(MOST_SHOWN).min(MOST_SHOWN);
     let limit = if limit == 0 { SHOWN } else { limit };
-    let scan = api.spool.scan_events(since.unwrap_or_else(|| now.before(TAIL)), now.after(AHEAD), &[]);
+    let scan = api.spool.scan_events(since.unwrap_or_else(|| now.before(TAIL)), ALL_TIMES, &[]);
     let mut export = Export::new(scan, filter);
     let mut latest = VecDeque::new();
     while let Some(events) = export.batch().await? {
@@ -83,7 +85,7 @@ async fn tail(api: &Api, request: api::TailEventsRequest) -> Result<Batches, Sta
 fn export(api: &Api, request: api::ExportEventsRequest) -> Result<Batches, Status> {
     let filter = EventFilter::parse(request.filter)?;
     let since = moment("since", request.since.as_ref())?.unwrap_or_default();
-    let until = moment("until", request.until.as_ref())?.unwrap_or_else(|| clock::now().after(AHEAD));
+    let until = moment("until", request.until.as_ref())?.unwrap_or(ALL_TIMES);
     if until < since {
         return Err(Status::invalid_argument(format!("until {until} is before since {since}")));
     }

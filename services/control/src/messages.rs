@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use postrider_model::{Mailbox, MessageId, Record, TenantId, Timestamp};
+use postrider_model::{Mailbox, MessageId, Outcome, Record, TenantId, Timestamp};
 use postrider_proto::control::v1 as api;
 use postrider_proto::control::v1::delivery_query::Ask;
 use postrider_proto::control::v1::message_service_server::MessageService;
-use postrider_runtime::clock;
 use tonic::{Request, Response, Status};
 
 use crate::api::Api;
-use crate::events::{AHEAD, Export, broken};
+use crate::events::{ALL_TIMES, Export, broken};
 use crate::flat::EventFilter;
 use crate::life::{Known, life};
 use crate::orders;
@@ -21,8 +20,11 @@ use crate::wire::{moment, optional, required};
 /// How long events are kept.
 const KEPT: Duration = Duration::from_secs(8 * 86_400);
 
-/// Clocks of processes differ by less than this.
+/// Clocks of processes differ by less than this, as a rule.
 const SKEW: Duration = Duration::from_secs(60);
+
+/// A clock that was set forth by mistake is ahead by less than this.
+const SET_FORTH: Duration = Duration::from_secs(2 * 3_600);
 
 /// The most records of an answer: a message to a thousand recipients that are each tried thirty times.
 const MOST_RECORDS: usize = 50_000;
@@ -56,17 +58,15 @@ async fn get(api: &Api, request: &api::GetMessagesRequest) -> Result<api::GetMes
     if id.is_empty() {
         return Err(Status::invalid_argument("id is missing"));
     }
-    let now = clock::now();
+    let now = api.spool.server_now();
     if let Ok(message) = id.parse::<MessageId>() {
-        let since = message.timestamp().before(SKEW);
-        let records = api.spool.scan_events(since, now.after(SKEW), &[message]).collect(MOST_RECORDS).await;
-        let records = records.map_err(|error| broken(&error))?;
+        let records = recorded(api, message, MOST_RECORDS).await?;
         let told = tell(api, message, &records, now).await?;
         return Ok(api::GetMessagesResponse { messages: vec![told] });
     }
     let since = moment("since", request.since.as_ref())?.unwrap_or_else(|| now.before(KEPT));
     let header = id.trim_start_matches('<').trim_end_matches('>');
-    let found = by_header(api, header, since, now).await?;
+    let found = by_header(api, header, since).await?;
     let mut messages = Vec::new();
     for (message, records) in found {
         messages.push(tell(api, message, &records, now).await?);
@@ -79,16 +79,27 @@ async fn get(api: &Api, request: &api::GetMessagesRequest) -> Result<api::GetMes
     Ok(api::GetMessagesResponse { messages })
 }
 
+/// What is recorded about a message. Its id bears the time of the clock of who took it, and records lie where the servers'
+/// clock put them: if its acceptance is not found near the time in its id, that clock may have been ahead.
+async fn recorded(api: &Api, message: MessageId, most: usize) -> Result<Vec<Record>, Status> {
+    let (taken, now) = (message.timestamp(), api.spool.server_now());
+    let scan = async |since| {
+        let records = api.spool.scan_events(since, ALL_TIMES, &[message]).collect(most).await;
+        records.map_err(|error| broken(&error))
+    };
+    let near = scan(taken.before(SKEW)).await?;
+    let accepted = |record: &Record| record.outcomes.iter().any(|it| it.outcome == Outcome::Accepted);
+    if near.len() >= most || near.iter().any(accepted) {
+        return Ok(near);
+    }
+    scan(taken.min(now).before(SET_FORTH)).await
+}
+
 /// The records of the latest messages with a header Message-ID, in the order of acceptance.
-async fn by_header(
-    api: &Api,
-    header: &str,
-    since: Timestamp,
-    now: Timestamp,
-) -> Result<BTreeMap<MessageId, Vec<Record>>, Status> {
+async fn by_header(api: &Api, header: &str, since: Timestamp) -> Result<BTreeMap<MessageId, Vec<Record>>, Status> {
     let mut found: BTreeMap<MessageId, Vec<Record>> = BTreeMap::new();
     let mut count = 0;
-    let mut scan = api.spool.scan_events(since, now.after(AHEAD), &[]);
+    let mut scan = api.spool.scan_events(since, ALL_TIMES, &[]);
     while let Some(record) = scan.next().await.map_err(|error| broken(&error))? {
         if record.header_message_id != header || count >= MOST_RECORDS {
             continue;
@@ -123,9 +134,8 @@ async fn tell(api: &Api, message: MessageId, records: &[Record], now: Timestamp)
 
 /// Refuses a message of which nothing is known, as [`MessageService::get_messages`] does.
 pub(crate) async fn check_known(api: &Api, message: MessageId) -> Result<(), Status> {
-    let now = clock::now();
-    let mut scan = api.spool.scan_events(message.timestamp().before(SKEW), now.after(SKEW), &[message]);
-    if scan.next().await.map_err(|error| broken(&error))?.is_some() {
+    let now = api.spool.server_now();
+    if !recorded(api, message, 1).await?.is_empty() {
         return Ok(());
     }
     tell(api, message, &[], now).await.map(drop)
@@ -152,9 +162,9 @@ fn not_recorded(api: &Api, message: MessageId, silent: &[String], now: Timestamp
 async fn find(api: &Api, request: &api::FindMessagesRequest) -> Result<api::FindMessagesResponse, Status> {
     let to: Mailbox = required("to", &request.to)?;
     let tenant: Option<TenantId> = optional("tenant", &request.tenant)?;
-    let now = clock::now();
+    let now = api.spool.server_now();
     let since = moment("since", request.since.as_ref())?.unwrap_or_else(|| now.before(KEPT));
-    let until = moment("until", request.until.as_ref())?.unwrap_or_else(|| now.after(AHEAD));
+    let until = moment("until", request.until.as_ref())?.unwrap_or(ALL_TIMES);
     let limit = usize::try_from(request.limit).unwrap_or(MOST_FOUND).min(MOST_FOUND);
     let limit = if limit == 0 { FOUND } else { limit };
     let mut export = Export::new(api.spool.scan_events(since, until, &[]), EventFilter::to(to, tenant));

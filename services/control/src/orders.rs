@@ -61,7 +61,7 @@ async fn order(api: &Api, who: &Who, request: api::OrderRequest) -> Result<api::
             "the filter is empty and would concern all mail: say which mail, or `--all` if you mean all of it",
         ));
     }
-    let filter = bounded(action, filter, now);
+    let filter = bounded(action, filter, api.spool.server_now());
     let until = moment("until", request.until.as_ref())?;
     if until.is_some_and(|until| until <= now) {
         return Err(Status::invalid_argument("until: is past already"));
@@ -142,12 +142,14 @@ fn answer(tally: Option<Tally>, effect: String) -> api::OrderResponse {
     api::OrderResponse { counts, effect, counted, held, ..api::OrderResponse::default() }
 }
 
-/// What ends or hurries mail concerns nothing that comes later.
+/// What ends or hurries mail concerns nothing that comes later than `now`, by the server's clock. A message that is named
+/// is there already, whatever the clock of who took it said.
 fn bounded(action: RuleAction, filter: RuleFilter, now: Timestamp) -> RuleFilter {
+    let named = filter.message.map_or(now, |message| message.timestamp().after(Duration::from_millis(1)));
     match action {
         RuleAction::Suspend | RuleAction::Release => filter,
         RuleAction::Delete | RuleAction::Bounce | RuleAction::Flush => {
-            RuleFilter { arrived_before: Some(filter.arrived_before.unwrap_or(now)), ..filter }
+            RuleFilter { arrived_before: Some(filter.arrived_before.unwrap_or(now.max(named))), ..filter }
         }
     }
 }

@@ -23,6 +23,9 @@ use crate::ingress::Shared;
 use crate::policy::{self, Choice, Principal};
 use crate::refusal::{Because, Refusal};
 
+/// Clocks of machines that are kept in step differ by less.
+const MOST_AHEAD: Duration = Duration::from_secs(2);
+
 /// Under which a message came in.
 pub(crate) struct Circumstances<'a> {
     pub(crate) listener: &'a str,
@@ -41,7 +44,7 @@ pub(crate) async fn accept(
     let inspection = inspect(&submission.message)
         .map_err(|error| Refusal::new(Because::Malformed, 554, (5, 6, 0), &error.to_string()))?;
     let (choice, from_domain) = judge(shared, circumstances, &inspection)?;
-    let now = clock::now();
+    let now = moment(clock::now(), shared.spool.server_now());
     let id = MessageId::new(now, random::bytes());
     let recipients = without_repeats(&submission.recipients);
     let message = prepared(shared, circumstances, &submission, &inspection, &recipients, id, now);
@@ -84,6 +87,12 @@ pub(crate) async fn accept(
         "accepted"
     );
     Ok(id)
+}
+
+/// When a message comes in. A clock of ours that was set forth is ahead for days, and ids in the future of the servers' clock
+/// are not found: theirs counts where ours is ahead of it by seconds.
+fn moment(own: Timestamp, server: Timestamp) -> Timestamp {
+    if own.since(server) > MOST_AHEAD { server } else { own }
 }
 
 /// What the policy says about the message itself.

@@ -80,6 +80,23 @@ async fn a_message_is_shown_by_its_header_with_and_without_brackets() {
 }
 
 #[tokio::test]
+async fn a_message_of_a_process_whose_clock_is_ahead_is_shown_and_found() {
+    let cluster = Cluster::start().await;
+    let ahead = cluster.spool.server_now().after(Duration::from_secs(3_600));
+    let accepted = accepted(1, ahead);
+    let until = ahead.after(Duration::from_secs(300));
+    write(&cluster, &[accepted.clone(), attempted(&accepted, Outcome::Deferred, 451, retry(until))]).await;
+    for id in [accepted.id.message.to_string(), "1@acme.example".to_owned()] {
+        let lives = show(&cluster, &id).await.unwrap();
+        assert_eq!(lives[0].happenings.len(), 2, "{id}");
+    }
+    let to = accepted.outcomes[0].recipient.to_string();
+    let request = api::FindMessagesRequest { to, ..Default::default() };
+    let found = cluster.messages().find_messages(request).await.unwrap().into_inner();
+    assert_eq!(found.messages.len(), 1);
+}
+
+#[tokio::test]
 async fn a_message_that_nothing_is_recorded_about_says_so() {
     let cluster = Cluster::start().await;
     let id = message(9, cluster.spool.server_now());

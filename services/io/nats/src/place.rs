@@ -15,8 +15,9 @@ use crate::tier::{Depth, LookError};
 use crate::waiting::Place;
 use thiserror::Error;
 
-/// A clock that is behind must not hide a message from who looks for it by the time in its id.
-const SKEW: std::time::Duration = std::time::Duration::from_secs(120);
+/// A clock that is ahead by up to this must not hide a message from who looks for it by the time in its id; of one that is
+/// further ahead, what was stored within this time is found.
+const SKEW: std::time::Duration = std::time::Duration::from_secs(2 * 3_600);
 
 /// A packet where it lies. Looking at it leases nothing: it may have left meanwhile.
 #[derive(Clone, Debug)]
@@ -61,7 +62,7 @@ impl Spool {
     /// Looks through a place from its beginning for what a filter may match. The filter narrows what is read as far as
     /// subjects and times go; each packet is still to be held against it. Records of INTAKE are no packets, and passed over.
     pub fn scan_place(&self, place: Place, filter: &RuleFilter) -> PlaceScan {
-        let since = filter.message.map(|message| message.timestamp().before(SKEW));
+        let since = filter.message.map(|message| message.timestamp().min(self.server_now()).before(SKEW));
         let reader = |stream: StreamName| {
             let subject = narrow(place, filter);
             let reader = match since {

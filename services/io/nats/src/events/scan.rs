@@ -29,9 +29,25 @@ struct Cursor {
 /// Reads the journal between two moments. Ends.
 pub struct EventScan {
     cursors: Vec<Cursor>,
+    wanted: Wanted,
+}
+
+/// What a scan hands out.
+struct Wanted {
     since: Timestamp,
     until: Timestamp,
+    /// What the servers stored later is not read.
+    stored_until: Timestamp,
     ids: Vec<MessageId>,
+}
+
+impl Wanted {
+    fn has(&self, record: &Record) -> bool {
+        match self.ids.as_slice() {
+            [] => (self.since..=self.until).contains(&record.at),
+            ids => ids.contains(&record.id.message),
+        }
+    }
 }
 
 /// Reads the journal from a moment on, and then waits for more. Never ends.
@@ -50,11 +66,13 @@ pub enum ScanFrom {
 }
 
 impl Spool {
-    /// Reads what happened from `since` to `until` (both included). With `ids`, only records of these messages, and
-    /// batches without them are skipped undecoded.
+    /// Reads what happened from `since` to `until` (both included), and ends with what is stored by now. With `ids`, only
+    /// records of these messages, and batches without them are skipped undecoded; the two moments are then those of the
+    /// servers, whatever the clocks of those who wrote said.
     pub fn scan_events(&self, since: Timestamp, until: Timestamp, ids: &[MessageId]) -> EventScan {
         let cursors = self.event_streams().map(|stream| cursor(Reader::from_time(self, stream, ALL.to_owned(), since)));
-        EventScan { cursors: cursors.collect(), since, until, ids: ids.to_vec() }
+        let stored_until = until.min(self.server_now()).after(FLUSHED_WITHIN);
+        EventScan { cursors: cursors.collect(), wanted: Wanted { since, until, stored_until, ids: ids.to_vec() } }
     }
 
     /// Reads what happens from now on, or from a moment on.
@@ -96,7 +114,7 @@ impl EventScan {
     /// [`ReadError`]; the scan may be continued.
     pub async fn next(&mut self) -> Result<Option<Record>, ReadError> {
         for cursor in &mut self.cursors {
-            fill(cursor, self.since, self.until, &self.ids).await?;
+            fill(cursor, &self.wanted).await?;
         }
         let earliest = self.cursors.iter_mut().filter(|cursor| !cursor.read.is_empty());
         let earliest = earliest.min_by_key(|cursor| cursor.read.front().map(|record| record.at));
@@ -118,22 +136,19 @@ impl EventScan {
 }
 
 /// Reads on until the cursor has something or has ended.
-async fn fill(cursor: &mut Cursor, since: Timestamp, until: Timestamp, ids: &[MessageId]) -> Result<(), ReadError> {
+async fn fill(cursor: &mut Cursor, wanted: &Wanted) -> Result<(), ReadError> {
     while cursor.read.is_empty() && !cursor.ended {
         let chunk = cursor.reader.next().await?;
         cursor.ended = chunk.is_empty();
         for message in chunk {
-            if message.stored > until.after(FLUSHED_WITHIN) {
+            if message.stored > wanted.stored_until {
                 cursor.ended = true;
                 break;
             }
-            if !ids.is_empty() && !may_hold(message.headers.as_ref(), ids) {
+            if !wanted.ids.is_empty() && !may_hold(message.headers.as_ref(), &wanted.ids) {
                 continue;
             }
-            let wanted = decode(message.payload).into_iter().filter(|record| {
-                (since..=until).contains(&record.at) && (ids.is_empty() || ids.contains(&record.id.message))
-            });
-            cursor.read.extend(wanted);
+            cursor.read.extend(decode(message.payload).into_iter().filter(|record| wanted.has(record)));
         }
     }
     Ok(())
