@@ -338,7 +338,8 @@ async fn watch_readiness(shared: &Shared, ready: &ReadinessFlag) {
         let oldest = shared.strain.oldest(now);
         let silent = shared.spool.silent_for();
         let strained = shared.strain.observe(oldest.max(silent), now);
-        shared.metrics.watched(shared.room.held_bytes(), oldest, shared.spool.fullness());
+        let fullness = shared.spool.fullness_for(Duration::from_secs(shared.config.expiry_secs));
+        shared.metrics.watched(shared.room.held_bytes(), oldest, fullness);
         // Full streams leave it ready: 452 tells senders more than a refused connection.
         if let Some(error) = shared.spool.broken() {
             ready.unmet(format!(

@@ -109,7 +109,7 @@ impl Metrics {
             )?,
             fullness: gauge(
                 "postrider_ingress_queue_fullness_ratio",
-                "How full the fullest stream is that mail must pass; from 0.8 on new mail hears 452.",
+                "How full the fullest stream is that mail must pass, or the emptiest of the tiers that stand in for each other; from 0.8 on new mail hears 452.",
             )?,
             publish: histogram(
                 "postrider_ingress_publish_seconds",

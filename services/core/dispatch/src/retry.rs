@@ -112,6 +112,18 @@ pub fn with_room(
     longer.chain(shorter).find(|&other| !full[other.index()] && ends_before(other, delays, now, expiry))
 }
 
+/// How full the tiers are for new mail that lives for `life`: the emptiest counts, since a full one is gone around. Of those up to
+/// an hour alone, for overflow goes no further, and without that of a minute: any mail can go there while it lives, and what lies there
+/// turns every minute, so it is the room that moves have left when new mail finds none. Mail that lives for less than five minutes has no other.
+/// Shares from 0 to 1, in the order of [`Tier::ALL`].
+pub fn fullness_for_new(shares: &[f64; Tier::ALL.len()], life: Duration, delays: &TierDelays) -> f64 {
+    let lives = |tier: &Tier| delays.of(*tier) < life;
+    let emptiest = |tiers: &[Tier]| {
+        tiers.iter().filter(|tier| lives(tier)).map(|tier| shares[tier.index()]).min_by(f64::total_cmp)
+    };
+    emptiest(&[Tier::M5, Tier::M15, Tier::H1]).or_else(|| emptiest(&[Tier::M1])).unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -167,6 +179,24 @@ mod tests {
         check_room(&[Tier::M15], 3_000, Some(Tier::M5));
         check_room(&[Tier::M15, Tier::H1], 100_000, Some(Tier::M5));
         check_room(&[Tier::M1, Tier::M5, Tier::M15, Tier::H1], 100_000, None);
+    }
+
+    #[track_caller]
+    fn check_fullness(shares: [f64; 5], life_secs: u64, expected: f64) {
+        let found = fullness_for_new(&shares, Duration::from_secs(life_secs), &TierDelays::default());
+        assert!((found - expected).abs() < 1e-9, "{shares:?} {life_secs} s: {found}");
+    }
+
+    #[test]
+    fn new_mail_is_refused_only_when_every_tier_that_it_can_go_to_is_nearly_full() {
+        let four_days = 4 * 86_400;
+        check_fullness([0.0, 0.1, 0.2, 0.97, 0.0], four_days, 0.1);
+        check_fullness([0.0, 0.97, 0.97, 0.9, 0.0], four_days, 0.9);
+        check_fullness([1.0, 0.3, 0.4, 0.5, 1.0], four_days, 0.3);
+        check_fullness([0.0, 0.97, 0.9, 0.1, 0.0], 3_600, 0.9);
+        check_fullness([0.0, 0.97, 0.1, 0.1, 0.0], 600, 0.97);
+        check_fullness([0.7, 0.97, 0.1, 0.1, 0.0], 300, 0.7);
+        check_fullness([0.7, 0.97, 0.1, 0.1, 0.0], 60, 0.0);
     }
 
     #[test]

@@ -79,7 +79,8 @@ impl Session {
         if self.shared.strain.is_strained() && !self.shared.strain.eases_within(patience).await {
             return Err(Refusal::new(Because::Strain, 452, (4, 3, 1), "The queue is slow, try again later"));
         }
-        if self.shared.spool.fullness() >= Spool::FULL {
+        let life = Duration::from_secs(self.shared.config.expiry_secs);
+        if self.shared.spool.fullness_for(life) >= Spool::FULL {
             return Err(Refusal::new(Because::Full, 452, (4, 3, 1), "The queue is full, try again later"));
         }
         Ok(())

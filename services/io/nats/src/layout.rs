@@ -123,21 +123,26 @@ async fn ensure_once(
     config: &NatsConfig,
     wish: ShardLayout,
 ) -> Result<ShardLayout, Trouble> {
+    // What shrinks makes room for what grows.
+    let mut to_grow = Vec::new();
     for bucket in settings::buckets(config) {
-        ensure_stream(context, bucket).await?;
+        to_grow.extend(ensure_stream(context, bucket).await?.1);
     }
     let layout = recorded_layout(Bucket::new(context.clone(), link.clone(), bucket::CONFIG), wish).await?;
     if layout != wish {
         tracing::debug!(?layout, ?wish, "the recorded shard layout holds");
     }
-    stream::iter(settings::streams(&layout, config))
-        .map(Ok::<_, Trouble>)
-        .try_for_each_concurrent(AT_ONCE, |wanted| async move {
-            let name = wanted.config.name.clone();
-            let made = ensure_stream(context, wanted.config).await?;
-            ensure_consumers(&made, &name, wanted.consumers).await
-        })
-        .await?;
+    let ensured = stream::iter(settings::streams(&layout, config)).map(|wanted| async move {
+        let name = wanted.config.name.clone();
+        let (made, growth) = ensure_stream(context, wanted.config).await?;
+        ensure_consumers(&made, &name, wanted.consumers).await?;
+        Ok::<_, Trouble>(growth)
+    });
+    let growths: Vec<Option<Config>> = ensured.buffer_unordered(AT_ONCE).try_collect().await?;
+    to_grow.extend(growths.into_iter().flatten());
+    for changed in &to_grow {
+        change_stream(context, changed).await?;
+    }
     Ok(layout)
 }
 
@@ -157,7 +162,8 @@ async fn recorded_layout(bucket: Bucket, wish: ShardLayout) -> Result<ShardLayou
     }
 }
 
-async fn ensure_stream(context: &Context, wanted: Config) -> Result<Stream, Trouble> {
+/// The stream, and its new settings if it has to grow.
+async fn ensure_stream(context: &Context, wanted: Config) -> Result<(Stream, Option<Config>), Trouble> {
     match context.get_stream(&wanted.name).await {
         Ok(found) => return check_stream(context, found, wanted).await,
         Err(error) => match error.kind() {
@@ -170,7 +176,7 @@ async fn ensure_stream(context: &Context, wanted: Config) -> Result<Stream, Trou
     match context.create_stream(wanted).await {
         Ok(made) => {
             tracing::info!(stream = name, "made");
-            Ok(made)
+            Ok((made, None))
         }
         Err(error) => Err(match error.kind() {
             CreateStreamErrorKind::JetStream(error) => match error.error_code() {
@@ -187,7 +193,7 @@ async fn ensure_stream(context: &Context, wanted: Config) -> Result<Stream, Trou
     }
 }
 
-async fn check_stream(context: &Context, found: Stream, wanted: Config) -> Result<Stream, Trouble> {
+async fn check_stream(context: &Context, found: Stream, wanted: Config) -> Result<(Stream, Option<Config>), Trouble> {
     let is = found.cached_info().config.clone();
     // Older builds kept less.
     let grows = is.name == wanted.name && is.name.starts_with("KV_") && is.max_age < wanted.max_age;
@@ -196,7 +202,7 @@ async fn check_stream(context: &Context, found: Stream, wanted: Config) -> Resul
     // Without `allow_direct` bodies are not found and nothing can be scanned; with it where we did not ask nothing is lost.
     let allow_direct = is.allow_direct || wanted.allow_direct;
     if is.max_bytes == wanted.max_bytes && is.allow_direct == allow_direct && is.max_age == max_age {
-        return Ok(found);
+        return Ok((found, None));
     }
     tracing::info!(
         stream = wanted.name,
@@ -207,15 +213,22 @@ async fn check_stream(context: &Context, found: Stream, wanted: Config) -> Resul
         "max_bytes, max_age or allow_direct changed"
     );
     let changed = Config { max_bytes: wanted.max_bytes, max_age, allow_direct, ..is };
-    match context.update_stream(&changed).await {
-        Ok(_) => Ok(found),
-        Err(error) => Err(match error.kind() {
-            CreateStreamErrorKind::JetStream(error) if is_no_room(error.error_code()) => {
-                LayoutError::NoRoom { name: wanted.name, bytes: wanted.max_bytes }.into()
-            }
-            other => LayoutError::Refused { what: "stream", name: wanted.name, why: other.to_string() }.into(),
-        }),
+    if changed.max_bytes > found.cached_info().config.max_bytes {
+        return Ok((found, Some(changed)));
     }
+    change_stream(context, &changed).await?;
+    Ok((found, None))
+}
+
+async fn change_stream(context: &Context, changed: &Config) -> Result<(), LayoutError> {
+    let Err(error) = context.update_stream(changed).await else { return Ok(()) };
+    let name = changed.name.clone();
+    Err(match error.kind() {
+        CreateStreamErrorKind::JetStream(error) if is_no_room(error.error_code()) => {
+            LayoutError::NoRoom { name, bytes: changed.max_bytes }
+        }
+        other => LayoutError::Refused { what: "stream", name, why: other.to_string() },
+    })
 }
 
 fn is_no_room(code: ErrorCode) -> bool {

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::Context;
-use postrider_dispatch::retry::FullTiers;
-use postrider_model::{ShardLayout, Tier, Timestamp};
+use postrider_dispatch::retry::{FullTiers, fullness_for_new};
+use postrider_model::{ShardLayout, Tier, TierDelays, Timestamp};
 use serde::Deserialize;
 
 use crate::subject::StreamName;
@@ -24,6 +24,7 @@ pub(crate) struct Room {
 
 #[derive(Clone, Copy, Default)]
 struct State {
+    /// Of the fullest stream that has no other beside it.
     fullness: f64,
     /// Of READY.
     ready: f64,
@@ -44,8 +45,9 @@ fn local_now() -> Timestamp {
 }
 
 impl Room {
-    pub(crate) fn fullness(&self) -> f64 {
-        self.read().fullness
+    pub(crate) fn fullness_for(&self, life: Duration, delays: &TierDelays) -> f64 {
+        let state = self.read();
+        state.fullness.max(fullness_for_new(&state.tiers, life, delays))
     }
 
     pub(crate) fn ready_fullness(&self) -> f64 {
@@ -134,10 +136,7 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
                 StreamName::ReadyBulk(_) | StreamName::ReadyTransactional => {
                     (ready, fullest) = (ready.max(share), fullest.max(share));
                 }
-                StreamName::Retry(tier) => {
-                    tiers[tier.index()] = share;
-                    fullest = fullest.max(share);
-                }
+                StreamName::Retry(tier) => tiers[tier.index()] = share,
                 _ => fullest = fullest.max(share),
             }
         }

@@ -136,13 +136,13 @@ impl Spool {
         }
     }
 
-    /// How full the fullest stream that mail must pass is, 0.0 to 1.0, as of the last two seconds. From
-    /// [`Spool::FULL`] on, new mail is refused with 452.
-    pub fn fullness(&self) -> f64 {
-        self.inner.room.fullness()
+    /// How full the queue is for new mail that lives for `life`, 0.0 to 1.0, as of the last two seconds: the fullest stream that it
+    /// must pass, or the emptiest of the tiers that can stand in for each other. From [`Spool::FULL`] on, it is refused with 452.
+    pub fn fullness_for(&self, life: Duration) -> f64 {
+        self.inner.room.fullness_for(life, &self.tier_delays())
     }
 
-    /// As [`Spool::fullness`], of READY alone: what is moved there need not wait for others.
+    /// As [`Spool::fullness_for`], of READY alone: what is moved there need not wait for others.
     pub fn ready_fullness(&self) -> f64 {
         self.inner.room.ready_fullness()
     }

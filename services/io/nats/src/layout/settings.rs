@@ -42,9 +42,19 @@ pub(crate) const MEMBER_TTL: Duration = Duration::from_secs(15);
 
 /// The share of `storage_bytes` that each kind of stream gets, in thousandths.
 mod share {
-    pub(super) const READY_BULK: i64 = 250;
-    pub(super) const READY_TRANSACTIONAL: i64 = 60;
-    pub(super) const RETRY: i64 = 100;
+    use postrider_model::Tier;
+
+    pub(super) const READY_BULK: i64 = 200;
+    pub(super) const READY_TRANSACTIONAL: i64 = 50;
+    /// Of each tier. What waits for a site ends in that of an hour, what waits for a mailbox in that of four.
+    pub(super) const fn retry(tier: Tier) -> i64 {
+        match tier {
+            Tier::M1 | Tier::M5 => 20,
+            Tier::M15 => 30,
+            Tier::H1 => 50,
+            Tier::H4 => 40,
+        }
+    }
     pub(super) const BODY: i64 = 340;
     pub(super) const INTAKE: i64 = 60;
     pub(super) const HOLD: i64 = 40;
@@ -81,7 +91,7 @@ pub(crate) fn streams(layout: &ShardLayout, config: &NatsConfig) -> Vec<Wanted> 
             config: Config {
                 subjects: Class::ALL.map(|class| subject::all_retry(tier, class)).into(),
                 allow_direct: true,
-                ..work_queue(StreamName::Retry(tier), config, bytes(config, share::RETRY, 5))
+                ..work_queue(StreamName::Retry(tier), config, bytes(config, share::retry(tier), 1))
             },
             consumers: Class::ALL.map(|class| consumer(&Consumer::Retry(tier, class))).into(),
         });

@@ -4,6 +4,7 @@ use async_nats::jetstream::consumer::{FromConsumer, pull};
 use async_nats::jetstream::stream;
 use postrider_model::ShardLayout;
 use postrider_nats::{ConnectError, LayoutError, NatsConfig, OpenError, Spool};
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
 use crate::server::Server;
@@ -93,6 +94,27 @@ async fn another_size_is_applied_in_place() {
     drop(server.spool_of(&config).await);
     let stream = server.jetstream().await.get_stream("INTAKE").await.unwrap();
     assert_eq!(stream.cached_info().config.max_bytes, (2 << 30) / 1_000 * 60);
+}
+
+#[tokio::test]
+async fn streams_that_shrink_make_room_for_those_that_grow() {
+    let directory = TempDir::new().unwrap();
+    let limit = directory.path().join("limit.conf");
+    std::fs::write(&limit, format!("jetstream {{ max_file_store: {} }}\n", 1u64 << 30)).unwrap();
+    let server = Server::start_with(directory, &["--config", limit.to_str().unwrap()]);
+    drop(server.spool().await);
+    // As an older build had divided it: more for the dead letters, which come last, less for READY, which comes first.
+    let jetstream = server.jetstream().await;
+    let resize = async |name: &str, by: i64| {
+        let mut config = jetstream.get_stream(name).await.unwrap().cached_info().config.clone();
+        config.max_bytes += by;
+        jetstream.update_stream(&config).await.unwrap();
+    };
+    resize("READY_B0", -100_000_000).await;
+    resize("DEAD", 100_000_000).await;
+    drop(server.spool().await);
+    let ready = jetstream.get_stream("READY_B0").await.unwrap();
+    assert_eq!(ready.cached_info().config.max_bytes, (1 << 30) / 1_000 * 200);
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use postrider_nats::{NatsConfig, PublishError, Spool};
 use crate::mail::transactional;
 use crate::server::{Server, eventually};
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 async fn stored(server: &Server, stream: &str) -> u64 {
     server.jetstream().await.get_stream(stream).await.unwrap().cached_info().state.messages
 }
@@ -42,12 +44,12 @@ async fn the_spool_says_that_it_is_filling_up() {
     let server = Server::start();
     let config = NatsConfig { storage_bytes: 1_000_000, ..server.config() };
     let spool = server.spool_of(&config).await;
-    assert!(spool.fullness() < 0.05);
+    assert!(spool.fullness_for(DAY) < 0.05);
     let mut n = 0;
     while spool.publish_ready(&transactional(n)).await.is_ok() {
         n += 1;
     }
-    eventually("fullness", async || (spool.fullness() >= Spool::FULL).then_some(())).await;
+    eventually("fullness", async || (spool.fullness_for(DAY) >= Spool::FULL).then_some(())).await;
 }
 
 #[tokio::test]

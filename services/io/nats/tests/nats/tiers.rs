@@ -1,12 +1,16 @@
 //! The tiers and their promoters.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use postrider_model::{Class, Tier};
-use postrider_nats::{NatsConfig, PromoterEvent, Spool};
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use postrider_model::{Body, Class, Reply, Tier};
+use postrider_nats::{NatsConfig, PromoterEvent, Sharing, Spool};
+use postrider_proto::Packet;
 use tokio_util::sync::CancellationToken;
 
-use crate::mail::{moved, shard, transactional};
+use crate::mail::{envelope, moved, shard, transactional};
 use crate::server::{Server, eventually};
 
 async fn counts(spool: &Spool) -> Vec<(Option<Tier>, u64)> {
@@ -102,4 +106,53 @@ async fn the_head_of_a_tier_is_the_one_that_waits_longest() {
     assert_eq!(spool.tier_head(Tier::M5, Class::Transactional).await.unwrap(), Some(head));
     assert_eq!(spool.tier_head(Tier::M5, Class::Bulk).await.unwrap(), None);
     assert!(head.as_millis().abs_diff(before.as_millis()) < 2_000);
+}
+
+/// An envelope as a deferred one is: its body in BODY, the last reply at its side.
+async fn deferred(spool: &Spool, n: u64, body: &Body) -> bool {
+    let mut envelope = envelope(n, Class::Bulk, "closed.example");
+    envelope.sender = "bounce-7f3a@news.acme.example".parse().unwrap();
+    envelope.campaign = Some("autumn".parse().unwrap());
+    envelope.from_domain = Some("news.acme.example".parse().unwrap());
+    envelope.header_message_id = format!("20251122.{n:08}.7c1f9a3e5b2d4860@mailer-07.news.acme.example");
+    envelope.metadata = vec![("customer".to_owned(), format!("{n:08}"))];
+    let text = "The user you are trying to contact is receiving mail at a rate that prevents additional messages from being \
+                delivered. Please resend your message at a later time.";
+    envelope.state.last_reply = Some(Reply::new(450, "4.2.1".parse().ok(), text));
+    spool.copy_to_tier(&moved(&Packet::new(envelope, body.clone())), Tier::H1).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_single_full_tier_refuses_no_mail_but_all_that_stand_in_for_each_other_do() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    /// A 256th of the default.
+    const STORAGE: u64 = 32 << 20;
+    let server = Server::start();
+    let spool = server.spool_of(&NatsConfig { storage_bytes: STORAGE, ..server.config() }).await;
+    let body = spool.store_body(Bytes::from_static(b"hello"), Sharing::Shared).await.unwrap();
+    // What an hour's tier holds of envelopes as they are.
+    let fill = stream::iter(0..10_000).map(|n| deferred(&spool, n, &body)).buffer_unordered(64);
+    let held = fill.filter(|stored| std::future::ready(*stored)).count().await;
+    eventually("a full tier", async || (spool.full_tiers() == [false, false, false, true, false]).then_some(())).await;
+    assert!(spool.fullness_for(DAY) < 0.1, "{}", spool.fullness_for(DAY));
+    // README.md says how many fit into the storage of a first start.
+    let in_default = held * 256;
+    assert!((700_000..900_000).contains(&in_default), "{in_default} of {} bytes", (STORAGE / 20) / held as u64);
+
+    let large = Body::Inline { bytes: vec![b'x'; 20_000].into(), compressed: false };
+    let fill = async |tier: Tier| {
+        let packet = |n| moved(&Packet::new(envelope(n, Class::Bulk, "closed.example"), large.clone()));
+        for n in 0.. {
+            if spool.copy_to_tier(&packet(n), tier).await.is_err() {
+                break;
+            }
+        }
+    };
+    fill(Tier::M15).await;
+    eventually("two full tiers", async || spool.full_tiers()[Tier::M15.index()].then_some(())).await;
+    assert!(spool.fullness_for(DAY) < 0.1, "that of five minutes is left");
+    fill(Tier::M5).await;
+    eventually("a refusal", async || (spool.fullness_for(DAY) >= Spool::FULL).then_some(())).await;
+    // What was accepted before is moved still.
+    spool.copy_to_tier(&moved(&transactional(1)), Tier::M1).await.unwrap();
 }
