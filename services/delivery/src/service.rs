@@ -101,6 +101,7 @@ impl Delivery {
             fence: fence.clone(),
             limits: OwnedLimits::new(shaping, fence),
             metrics: metrics.clone(),
+            complaints: Arc::default(),
             source: config.source_address,
         };
         let seed = u64::from_be_bytes(random::bytes());

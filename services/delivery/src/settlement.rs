@@ -13,12 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fence::SharedFence;
 use crate::journal::Journal;
-use complaints::Complaints;
 
 mod complaints;
-
-/// Of all shards: they wait for the same streams.
-static COMPLAINTS: Complaints = Complaints::new();
+pub use complaints::Complaints;
 
 /// Between tries of a step that failed.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -36,6 +33,8 @@ pub struct Settlements {
     pub done: Arc<Mutex<DoneSet>>,
     /// Looked at before each step.
     pub fence: SharedFence,
+    /// Of all shards of the process: they wait for the same streams.
+    pub complaints: Arc<Complaints>,
     /// The shard is to be another's: what would wait for a full stream is left to that one.
     pub releasing: CancellationToken,
     /// The shard is another's.
@@ -187,7 +186,7 @@ impl Settlements {
             Ok(()) => Went::Done,
             Err(error) => {
                 let what = what(step);
-                if let Some(tries) = COMPLAINTS.failed(&what, Instant::now()) {
+                if let Some(tries) = self.complaints.failed(&what, Instant::now()) {
                     tracing::warn!(%id, %error, tries, "cannot {what} yet; trying again");
                 }
                 if matches!(error, PublishError::Full { .. }) { Went::Full } else { Went::NotYet }

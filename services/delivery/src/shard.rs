@@ -151,6 +151,7 @@ impl ShardTask {
             journal,
             done,
             fence: self.tools.fence.clone(),
+            complaints: Arc::clone(&self.tools.complaints),
             releasing: CancellationToken::new(),
             lost: self.lost.clone(),
         };

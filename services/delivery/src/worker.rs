@@ -35,7 +35,7 @@ use crate::finish::Finisher;
 use crate::held::{Arrival, Held, Holdings, Loaded};
 use crate::limits::OwnedLimits;
 use crate::metrics::Metrics;
-use crate::settlement::Settlements;
+use crate::settlement::{Complaints, Settlements};
 
 /// What reaches the worker.
 pub enum Input {
@@ -127,6 +127,8 @@ pub struct Tools {
     pub limits: OwnedLimits,
     /// What is counted.
     pub metrics: Metrics,
+    /// What settles could not do.
+    pub complaints: Arc<Complaints>,
     /// Where mail leaves from.
     pub source: Option<IpAddr>,
 }

@@ -16,13 +16,11 @@ mod tests;
 /// What is to be done with an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// To HOLD.
+    /// To HOLD; as long as that is full to the longest tier, and then it is asked again.
     Suspend {
         /// Because of this rule.
         rule: RuleId,
     },
-    /// Suspended, and HOLD is full: to the longest tier, and then it is asked again.
-    Park,
     /// These recipients have met their end. Others, if there are any, go on.
     End {
         /// [`Outcome::Deleted`] or [`Outcome::Bounced`].

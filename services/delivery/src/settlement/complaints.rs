@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_secs(30);
 
 /// Failed tries by what they were to do: a bounded set.
-#[derive(Debug)]
-pub(super) struct Complaints {
+#[derive(Debug, Default)]
+pub struct Complaints {
     by_what: Mutex<BTreeMap<String, Complaint>>,
 }
 
@@ -21,12 +21,8 @@ struct Complaint {
 }
 
 impl Complaints {
-    pub(super) const fn new() -> Self {
-        Self { by_what: Mutex::new(BTreeMap::new()) }
-    }
-
     /// Counts a failed try. The number of tries that failed since the log last said so, if it is to say it now.
-    pub(super) fn failed(&self, what: &str, now: Instant) -> Option<u64> {
+    pub fn failed(&self, what: &str, now: Instant) -> Option<u64> {
         let mut by_what = self.by_what.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(complaint) = by_what.get_mut(what) else {
             by_what.insert(what.to_owned(), Complaint { said: now, unsaid: 0 });
@@ -47,7 +43,7 @@ mod tests {
 
     #[test]
     fn the_first_is_said_at_once_and_the_others_are_counted() {
-        let (complaints, begun) = (Complaints::new(), Instant::now());
+        let (complaints, begun) = (Complaints::default(), Instant::now());
         let at = |secs| begun + Duration::from_secs(secs);
         assert_eq!(complaints.failed("copy to tier 1h", at(0)), Some(1));
         assert_eq!(complaints.failed("copy to tier 1h", at(1)), None);

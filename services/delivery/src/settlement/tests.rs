@@ -101,7 +101,8 @@ impl Shard {
             }
         }));
         let (done, releasing) = (Arc::default(), CancellationToken::new());
-        let settlements = Settlements { shard: shard(), spool: spool.clone(), journal, done, fence, releasing, lost };
+        let (spool, complaints) = (spool.clone(), Arc::default());
+        let settlements = Settlements { shard: shard(), spool, journal, done, fence, complaints, releasing, lost };
         Self { settlements, _renewing: renewing }
     }
 

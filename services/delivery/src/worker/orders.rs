@@ -19,16 +19,7 @@ use crate::held::Held;
 impl Worker {
     /// What is ordered about an envelope that has just arrived.
     pub(super) fn ordered(&self, held: &Held) -> Option<Order> {
-        let order = self.rules.borrow().order(held.packet()?.envelope(), None, clock::now())?;
-        Some(self.if_hold_is_full(order))
-    }
-
-    /// What HOLD has no room for waits in a tier: it must not stand in the way of other moves.
-    fn if_hold_is_full(&self, order: Order) -> Order {
-        match order {
-            Order::Suspend { .. } if self.tools.spool.hold_is_full() => Order::Park,
-            order => order,
-        }
+        self.rules.borrow().order(held.packet()?.envelope(), None, clock::now())
     }
 
     /// The configuration has changed: if its rules have, everything that is held is held against them.
@@ -60,7 +51,6 @@ impl Worker {
         if !orders.is_empty() {
             tracing::info!(envelopes = orders.len(), "operators' rules concern what is held");
         }
-        let orders = orders.into_iter().map(|(ticket, order)| (ticket, self.if_hold_is_full(order))).collect();
         self.fact(Fact::Ordered(orders));
         let (spool, inputs) = (self.tools.spool.clone(), self.inputs.clone());
         tokio::spawn(async move {
@@ -77,7 +67,6 @@ impl Worker {
         let reason = self.dispatcher.wait_reason(ticket);
         let order = self.rules.borrow().order(envelope, reason, clock::now());
         if let Some(order) = order {
-            let order = self.if_hold_is_full(order);
             self.fact(Fact::Ordered(vec![(ticket, order)]));
         }
     }

@@ -33,7 +33,7 @@ pub(super) struct Moves {
     /// Tiers that take no more.
     pub(super) full: FullTiers,
     /// HOLD takes no more.
-    hold_is_full: bool,
+    pub(super) hold_is_full: bool,
     slots: [Slots; Tier::ALL.len() + 2],
 }
 

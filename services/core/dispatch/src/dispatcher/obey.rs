@@ -48,7 +48,7 @@ impl Dispatcher {
                 }
                 return false;
             }
-            Order::Park => self.park(&held.entry),
+            Order::Suspend { .. } if self.moves.hold_is_full => self.park(&held.entry),
             Order::Suspend { rule } => {
                 let outcomes = held.entry.pending.iter().map(|&index| (index, Outcome::Suspended, None)).collect();
                 Plan { attempted: false, outcomes, next: Move::Hold { rule: rule.clone() } }
@@ -71,6 +71,7 @@ impl Dispatcher {
         true
     }
 
+    /// What HOLD has no room for waits in a tier: it must not stand in the way of other moves.
     fn park(&self, entry: &Kept) -> Plan {
         self.rest(entry, &[], Tier::H4, WaitReason::Held)
     }

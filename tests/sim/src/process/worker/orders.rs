@@ -9,15 +9,7 @@ use super::{Held, Worker};
 
 impl Worker {
     pub(super) fn ordered(&self, held: &Held) -> Option<Order> {
-        let order = self.rules.order(&held.packet.envelope, None, self.here.now())?;
-        Some(self.if_hold_is_full(order))
-    }
-
-    fn if_hold_is_full(&self, order: Order) -> Order {
-        match order {
-            Order::Suspend { .. } if self.here.hold_is_full.get() => Order::Park,
-            order => order,
-        }
+        self.rules.order(&held.packet.envelope, None, self.here.now())
     }
 
     /// Other rules are in force: everything that is held is held against them.
@@ -29,8 +21,7 @@ impl Worker {
             let reason = self.dispatcher.wait_reason(*ticket);
             rules.order(&held.packet.envelope, reason, now).map(|order| (*ticket, order))
         };
-        let orders: Vec<(Ticket, Order)> = self.held.iter().filter_map(order).collect();
-        let orders = orders.into_iter().map(|(ticket, order)| (ticket, self.if_hold_is_full(order))).collect();
+        let orders = self.held.iter().filter_map(order).collect();
         self.fact(Fact::Ordered(orders));
     }
 }

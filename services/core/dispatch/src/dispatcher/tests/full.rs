@@ -16,6 +16,10 @@ fn full(tiers: &[Tier]) -> FullTiers {
     full
 }
 
+fn suspend(ticket: &Ticket) -> (Ticket, Order) {
+    (*ticket, Order::Suspend { rule: "hold".parse().unwrap() })
+}
+
 fn moved(world: &World, tickets: &[Ticket]) -> usize {
     tickets.iter().filter(|ticket| world.mails[ticket].plan.is_some()).count()
 }
@@ -45,7 +49,8 @@ fn moves_that_one_tier_does_not_take_hold_up_none_to_others() {
     perform_all_but_settles_of(&mut world, &stuck[1..]);
     assert_eq!(moved(&world, &others), 6, "those go to another tier");
     let suspended = world.bulk("acme", "other.example");
-    world.fact(Fact::Ordered(vec![(suspended, Order::Park)]));
+    world.dispatcher.set_hold_is_full(true);
+    world.fact(Fact::Ordered(vec![suspend(&suspended)]));
     assert_eq!(moved(&world, &[suspended]), 1);
     assert_eq!(moved(&world, &stuck), 3);
     world.perform_all();
@@ -84,7 +89,6 @@ fn what_hold_does_not_take_holds_up_no_other_order_and_finds_a_tier() {
     let config = DispatcherConfig { moves_at_once: 2, ..DispatcherConfig::default() };
     let mut world = World::new(config, Shaping::default());
     let tickets: Vec<_> = (0..6).map(|_| world.bulk("acme", "google")).collect();
-    let suspend = |&ticket: &Ticket| (ticket, Order::Suspend { rule: "hold".parse().unwrap() });
     world.fact(Fact::Ordered(tickets[1..].iter().map(suspend).collect()));
     let deleted = world.bulk("acme", "other.example");
     let end = Order::End { outcome: Outcome::Deleted, reply: reply(554), recipients: vec![0] };
@@ -103,8 +107,9 @@ fn bodies_of_what_no_tier_takes_do_not_fill_the_memory_for_bodies() {
     let config = DispatcherConfig { body_bytes: 10_000, ..DispatcherConfig::default() };
     let mut world = World::new(config, Shaping::default());
     let tickets: Vec<_> = (0..8).map(|_| world.bulk("acme", "google")).collect();
+    world.dispatcher.set_hold_is_full(true);
     for &ticket in &tickets {
-        world.fact(Fact::Ordered(vec![(ticket, Order::Park)]));
+        world.fact(Fact::Ordered(vec![suspend(&ticket)]));
     }
     assert_eq!((moved(&world, &tickets), world.dispatcher.body_bytes()), (8, 8_000));
     for &ticket in &tickets {

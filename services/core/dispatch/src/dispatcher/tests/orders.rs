@@ -96,7 +96,8 @@ fn recipients_that_are_not_meant_go_on() {
 fn what_hold_has_no_room_for_waits_in_the_longest_tier() {
     let mut world = World::simple();
     let ticket = world.bulk("acme", "google");
-    order(&mut world, ticket, Order::Park);
+    world.dispatcher.set_hold_is_full(true);
+    order(&mut world, ticket, suspend());
     assert_eq!(world.moved(ticket), Some((WaitReason::Held, 14_400, false)));
 }
 
@@ -198,8 +199,9 @@ fn what_arrives_under_a_flush_waits_for_the_submitters_time() {
 
 #[test]
 fn what_is_ordered_while_it_is_sent_over_a_dead_connection_is_not_sent_again_beside_the_order() {
-    for ordered in [suspend(), delete(&[0]), Order::Park] {
+    for (ordered, hold_is_full) in [(suspend(), false), (suspend(), true), (delete(&[0]), false)] {
         let mut world = World::simple();
+        world.dispatcher.set_hold_is_full(hold_is_full);
         world.bulk("acme", "google");
         let (conversation, first) = world.opened().unwrap();
         world.greet(conversation);

@@ -155,6 +155,7 @@ impl Trial {
                 let living: Vec<Ticket> =
                     self.world.mails.iter().filter(|(_, mail)| !mail.is_over()).map(|(ticket, _)| *ticket).collect();
                 if let Some(&ticket) = living.get(usize::from(which) % living.len().max(1)) {
+                    self.world.dispatcher.set_hold_is_full(what % 4 == 1);
                     let order = self.order(ticket, what);
                     self.world.fact(Fact::Ordered(vec![(ticket, order)]));
                 }
@@ -176,8 +177,7 @@ impl Trial {
         let pending = &self.world.mails[&ticket].entry.pending;
         let some = pending.iter().copied().take(1 + usize::from(what) % pending.len()).collect();
         match what % 4 {
-            0 => Order::Suspend { rule: "hold-1".parse().unwrap() },
-            1 => Order::Park,
+            0 | 1 => Order::Suspend { rule: "hold-1".parse().unwrap() },
             2 => Order::End { outcome: postrider_model::Outcome::Deleted, reply: reply(554), recipients: some },
             _ => Order::Flush { given: self.world.now },
         }
