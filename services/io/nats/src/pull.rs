@@ -10,17 +10,20 @@ use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use postrider_dispatch::takeover::Deliveries;
-use postrider_model::{ShardId, Timestamp};
+use postrider_model::Timestamp;
 use postrider_proto::{ConvertError, Packet};
-use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::handle::{Handle, Leased, Origin, Undecodable};
 use crate::layout::{self, Consumer, consumer_of};
 use crate::spool::Spool;
+use ack_subject::Details;
 
-/// How long a request stays open at the server.
-const OPEN: Duration = Duration::from_secs(1);
+mod ack_subject;
+pub(crate) use ack_subject::ack_details;
+
+mod ready;
+pub use ready::{Puller, ResetError};
 
 /// How long after its end at the server a request is given up here.
 const GRACE: Duration = Duration::from_millis(500);
@@ -33,14 +36,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long a record for a newer reader is left to newer readers.
 const FOR_NEWER: Duration = Duration::from_secs(30);
-
-/// A consumer could not be reset.
-#[derive(Debug, Error)]
-#[error("the consumer {what} does not do what is asked: {why}")]
-pub struct ResetError {
-    what: String,
-    why: String,
-}
 
 /// A raw message of a work queue.
 pub(crate) struct Raw {
@@ -304,35 +299,6 @@ fn says(message: &Message, what: &str) -> bool {
     message.description.as_deref().is_some_and(|text| text.contains(what))
 }
 
-/// What an ack subject says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Details {
-    /// Of the stream.
-    pub(crate) sequence: u64,
-    pub(crate) stored: Timestamp,
-    /// The number among the consumer's deliveries.
-    delivery: u64,
-    /// Still to come.
-    pending: u64,
-}
-
-/// From an ack subject in its form of 9 tokens or the later one of 11 and more.
-pub(crate) fn ack_details(reply: &str) -> Option<Details> {
-    let tokens: Vec<&str> = reply.split('.').collect();
-    // $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>
-    let (sequence, delivery, nanos, pending) = match tokens.len() {
-        9 => (tokens[5], tokens[6], tokens[7], tokens[8]),
-        11.. => (tokens[7], tokens[8], tokens[9], tokens[10]),
-        _ => return None,
-    };
-    Some(Details {
-        sequence: sequence.parse().ok()?,
-        stored: Timestamp::from_millis(nanos.parse::<u64>().ok()? / 1_000_000),
-        delivery: delivery.parse().ok()?,
-        pending: pending.parse().unwrap_or(0),
-    })
-}
-
 /// Reads a packet, or says why not. A record for a newer reader is handed back and is none of our business.
 pub(crate) fn decode(raw: Raw) -> Option<Result<Leased, Undecodable>> {
     let payload: Bytes = raw.message.payload.clone();
@@ -351,123 +317,5 @@ pub(crate) fn decode(raw: Raw) -> Option<Result<Leased, Undecodable>> {
             reason: error.to_string(),
             handle: raw.handle,
         })),
-    }
-}
-
-/// Pulls a shard's mail. Made by the shard's owner, who begins with [`Puller::reset`].
-pub struct Puller {
-    raw: RawPuller,
-}
-
-impl Puller {
-    /// Waits up to a second for mail, and returns what has arrived: an empty batch is nothing special. At most
-    /// `max_messages` are under way at a time, counted from when they are asked for: hand in the room that is left now,
-    /// and it is never exceeded; without room the answer is empty at once. Ask for 100 and more where there is room.
-    /// `max_bytes` below 512 KiB counts as that. Safe to drop half way (`select!`).
-    pub async fn pull(&mut self, max_messages: usize, max_bytes: usize) -> Vec<Result<Leased, Undecodable>> {
-        let wish = Wish { messages: max_messages, bytes: max_bytes, expires: OPEN };
-        self.raw.pull(wish).await.into_iter().filter_map(decode).collect()
-    }
-
-    /// Whether the last request ended because there was no more mail: everything that was in the stream when it was made has
-    /// been handed out. An empty batch alone may as well mean that nobody answered.
-    pub fn is_exhausted(&self) -> bool {
-        self.raw.exhausted && self.raw.arrived.is_empty()
-    }
-
-    /// How many were left in the stream when the last one that has arrived left it.
-    pub fn pending(&self) -> u64 {
-        self.raw.pending
-    }
-
-    /// Whether something may have been handed out since the last time that never came: its server died, or the consumer has
-    /// another leader, which counts it as handed out, or somebody else got it. [`Puller::reset`] lets it come again at once.
-    pub fn take_missed(&mut self) -> bool {
-        std::mem::take(&mut self.raw.missed)
-    }
-
-    /// Whether the consumer has handed out nothing since its RESET that did not come here, as far as is known without asking.
-    pub fn has_no_gap(&self) -> bool {
-        self.raw.deliveries.has_no_gap()
-    }
-
-    /// Whether all that the consumer has handed out since its RESET has come here, as the server counts it. To be asked when the
-    /// last request is over ([`Puller::is_exhausted`]). What is found missing is [missed](Self::take_missed).
-    ///
-    /// # Errors
-    /// If the server does not say.
-    pub async fn has_all(&mut self) -> Result<bool, ResetError> {
-        let delivered = self.raw.spool.delivered(&self.raw.stream, &self.raw.name).await;
-        let delivered = delivered.map_err(|why| ResetError { what: self.raw.name.clone(), why })?;
-        let all = self.raw.deliveries.has_all(delivered);
-        self.raw.missed |= !all;
-        Ok(all)
-    }
-
-    /// Makes all unacknowledged mail come again at once, as [`Spool::reset_consumer`], and counts what comes from there on.
-    ///
-    /// # Errors
-    /// [`ResetError`]; try again, without it the mail in flight waits for 20 minutes.
-    pub async fn reset(&mut self) -> Result<(), ResetError> {
-        self.raw.take_ready();
-        self.raw.deliveries.resetting();
-        let Consumer::Ready(shard) = self.raw.which else { return Ok(()) };
-        self.raw.spool.reset_consumer(shard).await?;
-        self.raw.take_ready();
-        self.raw.deliveries.was_reset();
-        Ok(())
-    }
-
-    /// Lets go of the shard's mail: within a second and a half nothing more arrives, and what has arrived unseen is
-    /// handed back. Then the shard may be released.
-    pub async fn stop(self) {
-        self.raw.stop().await;
-    }
-}
-
-impl Spool {
-    /// A puller for a shard that this process owns.
-    pub fn puller(&self, shard: ShardId) -> Puller {
-        Puller { raw: RawPuller::new(self, Consumer::Ready(shard)) }
-    }
-
-    /// Makes all unacknowledged mail of a shard come again at once: what a new owner does after the death of the last.
-    ///
-    /// # Errors
-    /// [`ResetError`]; try again, without it the mail in flight waits for 20 minutes.
-    pub async fn reset_consumer(&self, shard: ShardId) -> Result<(), ResetError> {
-        let placed = consumer_of(&self.layout(), &Consumer::Ready(shard));
-        let failed = |why: String| ResetError { what: placed.name.clone(), why };
-        let stream =
-            self.context().get_stream_no_info(&placed.stream).await.map_err(|error| failed(error.to_string()))?;
-        let Err(error) = stream.reset_consumer(&placed.name, None).await else { return Ok(()) };
-        // Where the consumer is missing there is nothing to reset: a fresh one begins with everything.
-        match layout::restore_consumer(self.context(), &placed.stream, placed.config).await {
-            Ok(()) => stream.reset_consumer(&placed.name, None).await.map(|_| ()).map_err(|e| failed(e.to_string())),
-            Err(why) => Err(failed(format!("{error}; {why}"))),
-        }
-    }
-
-    /// How many deliveries a consumer has made since its RESET.
-    async fn delivered(&self, stream: &str, consumer: &str) -> Result<u64, String> {
-        let stream = self.context().get_stream_no_info(stream).await.map_err(|error| error.to_string())?;
-        let info = stream.consumer_info(consumer).await.map_err(|error| error.to_string())?;
-        Ok(info.delivered.consumer_sequence)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_forms_of_ack_subjects_are_read() {
-        let short = "$JS.ACK.READY_T.ready-t00.1.42.7.1763786400123456789.9";
-        let long = "$JS.ACK._.hash.READY_T.ready-t00.1.42.7.1763786400123456789.9";
-        let stored = Timestamp::from_millis(1_763_786_400_123);
-        let expected = Some(Details { sequence: 42, stored, delivery: 7, pending: 9 });
-        assert_eq!(ack_details(short), expected);
-        assert_eq!(ack_details(long), expected);
-        assert_eq!(ack_details("$JS.ACK.x"), None);
     }
 }
