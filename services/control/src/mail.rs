@@ -13,7 +13,7 @@ use tonic::Status;
 use crate::api::Api;
 use crate::events::broken;
 use crate::filter::parse;
-use crate::queue::ask;
+use crate::queue::{Answers, ask};
 use crate::wire::time;
 
 /// Parts listed if nobody says how many, and the most.
@@ -58,16 +58,14 @@ pub(crate) async fn list(api: &Api, request: api::ListMailRequest) -> Result<api
 
 /// What only the owners of shards know is in READY: they say where, and it is read there.
 async fn list_by_owners(api: &Api, filter: &RuleFilter, limit: usize) -> Result<api::ListMailResponse, Status> {
-    let most = u32::try_from(limit).unwrap_or(u32::MAX).saturating_add(1);
-    let query = api::MatchesQuery { filter: Some(filter.into()), limit: most };
-    let asked = ask(api, Ask::Matches(query)).await?;
+    let asked = ask_owners(api, filter, limit).await?;
     if !asked.silent.is_empty() {
         let silent = asked.silent.join(", ");
         return Err(Status::unavailable(format!("did not answer, and may hold some of it: {silent}; try again")));
     }
-    let places: Vec<_> = asked.answers.into_iter().flat_map(|answer| answer.ready).collect();
-    let truncated = places.len() > limit;
-    let reads = places.into_iter().take(limit).map(async |place| {
+    let truncated = asked.answers.iter().map(|answer| answer.matching).sum::<u64>() > count_of(limit);
+    let places = asked.answers.into_iter().flat_map(|answer| answer.ready);
+    let reads = places.take(limit).map(async |place| {
         let Ok(shard) = place.shard.parse() else { return Ok(None) };
         match api.spool.reread_packet(shard, place.sequence).await {
             Ok(packet) if matches(filter, packet.envelope()) => Ok(Some(told(Place::Ready, &packet))),
@@ -79,6 +77,16 @@ async fn list_by_owners(api: &Api, filter: &RuleFilter, limit: usize) -> Result<
     let mail: Vec<_> =
         stream::iter(reads).buffered(READING).try_filter_map(async |mail| Ok(mail)).try_collect().await?;
     Ok(api::ListMailResponse { mail, truncated })
+}
+
+/// How much of what the owners of shards hold matches, and at most so many places in READY of each.
+async fn ask_owners(api: &Api, filter: &RuleFilter, limit: usize) -> Result<Answers, Status> {
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    ask(api, Ask::Matches(api::MatchesQuery { filter: Some(filter.into()), limit })).await
+}
+
+fn count_of(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 fn told(place: Place, packet: &Packet) -> api::Mail {
@@ -146,7 +154,7 @@ async fn count(
     let mut counts = Vec::new();
     for place in places {
         let count = if place == Place::Ready && known_to_owners_only(filter) {
-            let asked = ask(api, Ask::Count(filter.into())).await?;
+            let asked = ask_owners(api, filter, 0).await?;
             asked.answers.iter().map(|answer| answer.matching).sum()
         } else {
             count_at(api, place, filter).await?
@@ -169,7 +177,7 @@ async fn count_at(api: &Api, place: Place, filter: &RuleFilter) -> Result<u64, S
     let mut scan = api.spool.scan_place(place, filter);
     while let Some(chunk) = scan.next().await.map_err(|error| broken(&error))? {
         let matching = chunk.iter().filter(|found| fits(filter, place, found)).count();
-        count += u64::try_from(matching).unwrap_or(u64::MAX);
+        count += count_of(matching);
     }
     Ok(count)
 }

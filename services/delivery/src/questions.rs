@@ -67,13 +67,10 @@ async fn reply(
                 answer.parts = waiting(worker, message).await.into_iter().map(|found| part(found, source)).collect();
             }
         }
-        Some(Ask::Count(filter)) => match RuleFilter::try_from(filter) {
-            Ok(filter) => answer.matching = count(matching(worker, filter).await.len()),
-            Err(error) => tracing::warn!(%error, "a filter cannot be read"),
-        },
         Some(Ask::Matches(asked)) => match RuleFilter::try_from(asked.filter.unwrap_or_default()) {
             Ok(filter) => {
                 let mut found = matching(worker, filter).await;
+                answer.matching = count(found.len());
                 found.sort_unstable();
                 found.truncate(usize::try_from(asked.limit).unwrap_or(usize::MAX));
                 let place = |(shard, sequence): (ShardId, u64)| ReadyPlace { shard: shard.to_string(), sequence };
