@@ -1,93 +1,41 @@
 //! The one task around the dispatcher: facts in, actions out. It holds the envelopes and the conversations by name, starts
 //! what the machine orders, and waits for nothing itself.
 
+mod input;
+pub use input::{Input, ShardFloor};
+
+mod task;
+pub use task::WorkerTask;
+
 mod act;
 
 mod arrive;
+
+mod report;
 
 mod orders;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use postrider_dispatch::dispatcher::{
-    AttemptResult, Conversation, Dispatcher, Fact, RequestId, SummaryRow, Ticket, WaitingPart,
-};
-use postrider_dispatch::limits::Grant;
+use postrider_dispatch::dispatcher::{Conversation, Dispatcher, Fact, Ticket};
 use postrider_dispatch::rules::Rules;
-use postrider_dispatch::shard_state::{Credit, CreditLine, ShardState};
-use postrider_model::{
-    Body, EnhancedCode, Envelope, EnvelopeId, MessageId, Reply, RuleFilter, ShardId, SiteName, Snapshot, TenantId,
-};
-use postrider_nats::{BodyError, Handle, Spool};
+use postrider_model::{Body, EnvelopeId, ShardId, Snapshot};
+use postrider_nats::{Handle, Spool};
 use postrider_runtime::clock;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::arrivals::OnTheWay;
 use crate::connect::Connector;
 use crate::conversation::{Order, Report};
 use crate::fence::SharedFence;
 use crate::finish::Finisher;
-use crate::held::{Arrival, Held, Holdings, Loaded};
+use crate::held::{Held, Holdings, Loaded};
 use crate::limits::OwnedLimits;
 use crate::metrics::Metrics;
-use crate::settlement::{Complaints, Settlements};
-
-/// What reaches the worker.
-pub enum Input {
-    /// A shard is ours.
-    Taken(ShardId, ShardFloor),
-    /// A shard is to be given back; answered when nothing of it is held any more.
-    Release(ShardId, oneshot::Sender<()>),
-    /// A shard is another's.
-    Lost(ShardId),
-    /// An envelope was pulled and its exchangers looked up.
-    Arrived(Box<Arrival>, OnTheWay),
-    /// A record that was pulled has gone another way.
-    Left,
-    /// The owner of a limit has answered.
-    Answered(RequestId, Grant),
-    /// A body was read.
-    Body(Ticket, Result<Box<Loaded>, BodyError>),
-    /// An envelope whose packet was dropped was read again, to hold operators' rules against it.
-    Reread(Ticket, Box<Envelope>),
-    /// A settle waits, and its body is in memory no more.
-    Spilled(Ticket),
-    /// A settle is done.
-    Settled(Ticket),
-    /// A settle of a shard that is being released is left to the next owner.
-    LeftBehind(Ticket),
-    /// So many of a shard are in READY and have not been pulled.
-    Pending(ShardId, u64),
-    /// So much of a shard's mail for a site lies in tiers.
-    Deep(ShardId, SiteName, Vec<(TenantId, [u64; 5])>),
-    /// Somebody asks what others should know of our shards.
-    ShardStates(oneshot::Sender<Vec<(ShardId, ShardState)>>),
-    /// Somebody asks of which mail it should be looked how much lies in tiers.
-    Jammed(oneshot::Sender<Vec<(ShardId, SiteName)>>),
-    /// A promoter asks how much may come.
-    Credit(ShardId, Vec<CreditLine>, oneshot::Sender<Vec<Credit>>),
-    /// Somebody asks how much of what is held matches a filter.
-    Matching(RuleFilter, oneshot::Sender<Vec<(ShardId, u64)>>),
-    /// Somebody asks what is held.
-    Summary(oneshot::Sender<Vec<SummaryRow>>),
-    /// Somebody asks why a message waits.
-    Waiting(MessageId, oneshot::Sender<Vec<WaitingPart>>),
-}
-
-/// What the worker needs to know of a shard that is ours.
-pub struct ShardFloor {
-    /// How settles of it are driven.
-    pub settlements: Settlements,
-    /// Where the room left in the index is shown, and that others are on their way there.
-    pub room: watch::Sender<usize>,
-    /// Envelopes that were pulled and have not arrived yet.
-    pub arriving: Arc<AtomicUsize>,
-}
+use crate::settlement::Complaints;
 
 struct Shard {
     floor: ShardFloor,
@@ -161,9 +109,6 @@ const ENVELOPE_BYTES: i64 = 512;
 fn is_extra(loaded: &Loaded) -> bool {
     matches!(loaded.packet.body(), Body::Stored(_)) && loaded.message.is_none()
 }
-
-/// Inputs taken in one go before actions are performed.
-const BATCH: usize = 256;
 
 impl Worker {
     /// A worker that owns nothing yet, where to reach it, and the rules it obeys. The snapshot says what tenants weigh, and
@@ -306,55 +251,6 @@ impl Worker {
             self.held.values().filter_map(|held| held.loaded.as_ref()).filter(|loaded| is_extra(loaded)).count();
     }
 
-    fn report(&mut self, conversation: Conversation, report: Report) {
-        match report {
-            Report::Ready => self.fact(Fact::Ready(conversation)),
-            Report::Attempted { ticket, results, attempt } => {
-                if let Some(talk) = self.talks.get_mut(&conversation) {
-                    talk.carries = None;
-                }
-                if let Some(held) = self.held.get_mut(&ticket) {
-                    held.attempt = Some(Box::new(attempt));
-                }
-                self.fact(Fact::Attempted { ticket, conversation: Some(conversation), results });
-            }
-            Report::Prolong(ticket) => {
-                if let Some(held) = self.held.get(&ticket) {
-                    tokio::spawn(held.handle.in_progress());
-                }
-            }
-            Report::Damaged(ticket) => {
-                if let Some(talk) = self.talks.get_mut(&conversation) {
-                    talk.carries = None;
-                }
-                self.fact(Fact::BodyMissing { ticket });
-            }
-            Report::Unreached { failure, permanent, attempt } => {
-                let Some(ticket) = self.talks.get(&conversation).map(|talk| talk.opened_for) else { return };
-                let Some(held) = self.held.get_mut(&ticket) else { return };
-                self.tools.metrics.conversation_failed(act::scope(failure.scope), &held.site);
-                // Another conversation may have it by now: then this one says nothing about it.
-                if self.talks.values().any(|talk| talk.carries == Some(ticket)) {
-                    return;
-                }
-                held.attempt = Some(Box::new(attempt));
-                if permanent {
-                    let reply =
-                        failure.reply.unwrap_or_else(|| Reply::new(550, Some(EnhancedCode(5, 4, 4)), &failure.text));
-                    let result = AttemptResult::Unresolvable { permanent, reply };
-                    let results =
-                        self.dispatcher.pending(ticket).iter().map(|&index| (index, result.clone())).collect();
-                    self.fact(Fact::Unresolvable { ticket, results });
-                }
-            }
-            Report::Ended { failure } => {
-                self.talks.remove(&conversation);
-                self.tools.metrics.conversations.set(i64::try_from(self.talks.len()).unwrap_or(i64::MAX));
-                self.fact(Fact::ConversationEnded { conversation, failure });
-            }
-        }
-    }
-
     fn show_memory(&self) {
         let (metrics, dispatcher) = (&self.tools.metrics, &self.dispatcher);
         let held = i64::try_from(dispatcher.all_held()).unwrap_or(i64::MAX);
@@ -389,51 +285,6 @@ impl Worker {
             {
                 tracing::debug!(shard = %id, "nobody waits for the release of a shard any more");
             }
-        }
-    }
-}
-
-/// The worker's loop.
-pub struct WorkerTask {
-    worker: Worker,
-    inputs: mpsc::Receiver<Input>,
-    reports: mpsc::Receiver<(Conversation, Report)>,
-    snapshot: watch::Receiver<Arc<Snapshot>>,
-}
-
-impl WorkerTask {
-    /// Runs until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut inputs = Vec::with_capacity(BATCH);
-        let mut reports = Vec::with_capacity(BATCH);
-        loop {
-            let wake = self.worker.dispatcher.wake_at().map(|at| at.since(clock::now()));
-            tokio::select! {
-                () = stop.cancelled() => break,
-                _ = self.reports.recv_many(&mut reports, BATCH) => {}
-                _ = self.inputs.recv_many(&mut inputs, BATCH) => {}
-                Ok(()) = self.snapshot.changed() => {
-                    let snapshot = Arc::clone(&self.snapshot.borrow_and_update());
-                    self.worker.follow(&snapshot.rules);
-                    let weights = snapshot.tenants.values().map(|tenant| (tenant.id.clone(), tenant.weight));
-                    self.worker.dispatcher.set_weights(weights);
-                }
-                () = tokio::time::sleep(wake.unwrap_or(Duration::from_secs(3600))) => {
-                    self.worker.fact(Fact::Tick);
-                }
-            }
-            self.worker.dispatcher.set_full_tiers(self.worker.tools.spool.full_tiers());
-            self.worker.dispatcher.set_hold_is_full(self.worker.tools.spool.hold_is_full());
-            for (conversation, report) in reports.drain(..) {
-                self.worker.report(conversation, report);
-            }
-            for input in inputs.drain(..) {
-                self.worker.take(input);
-            }
-            self.worker.act();
-        }
-        for talk in self.worker.talks.values() {
-            talk.cut.cancel();
         }
     }
 }
