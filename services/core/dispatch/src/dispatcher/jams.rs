@@ -345,4 +345,25 @@ mod tests {
         jam.grant(5, at(4_000));
         assert_eq!([jam.outstanding(at(8_000)), jam.outstanding(at(10_000))], [15, 0]);
     }
+
+    #[test]
+    fn a_shard_remembers_so_many_sites_and_no_more_until_one_is_forgotten() {
+        let (mut jams, tenant) = (Jams::default(), "acme".parse().unwrap());
+        jams.take_shard(SHARD);
+        let mut moved = |number: usize, millis: u64| {
+            let site = format!("site{number}.example").parse().unwrap();
+            jams.moved(SHARD, &site, &tenant, 1, at(millis));
+            jams.sweep(SHARD, at(millis));
+            let shard = jams.of(SHARD).unwrap();
+            let count = shard.site(&site).map(|jam| jam.moved.count(at(millis)));
+            (shard.sites.len(), shard.hot.len(), count)
+        };
+        for number in 1..=TRACKED {
+            assert_eq!(moved(number, 0), (number, number, Some(1)));
+        }
+        assert_eq!(moved(TRACKED + 1, 0), (TRACKED, TRACKED, None), "one too many");
+        assert_eq!(moved(7, 0), (TRACKED, TRACKED, Some(2)), "one that is known goes on");
+        assert_eq!(moved(7, 70_000), (1, 1, Some(1)), "the others are over");
+        assert_eq!(moved(TRACKED + 1, 70_000), (2, 2, Some(1)));
+    }
 }

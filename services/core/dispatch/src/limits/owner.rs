@@ -169,9 +169,6 @@ impl LimitOwner {
         if until <= now {
             return Grant::Wait { until: now.after(ASK_AGAIN), reason: WaitReason::LimitOwner };
         }
-        if path.common + path.reserved > limits.connections.max(1) {
-            return Grant::Wait { until: now.after(ASK_AGAIN), reason: WaitReason::ConnectionLimit };
-        }
         let portion = match limits.message_rate {
             None => None,
             Some(rate) if ask.messages == 0 => Some(Portion { messages: 0, until: now, rate }),

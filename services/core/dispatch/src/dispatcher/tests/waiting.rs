@@ -146,6 +146,32 @@ fn an_envelope_that_grows_too_old_in_the_index_expires() {
 }
 
 #[test]
+fn what_comes_back_too_old_from_a_dead_connection_is_not_sent_over_another() {
+    let mut world = World::simple();
+    world.bulk("acme", "google");
+    world.bulk("acme", "google");
+    let carried: Vec<_> = (0..2)
+        .map(|_| {
+            let (conversation, _) = world.opened().unwrap();
+            world.greet(conversation);
+            world.transmission().unwrap()
+        })
+        .collect();
+    for (conversation, ticket) in carried {
+        world.attempted(conversation, ticket, |_| AttemptResult::Delivered(reply(250)));
+        world.fact(Fact::Ready(conversation));
+    }
+    let mut entry = world.entry(Class::Bulk, "acme", "google");
+    entry.expiry = world.now.after(secs(1));
+    let ticket = world.arrive(entry);
+    let (carrier, _) = world.transmission().unwrap();
+    world.turn_clock(secs(1));
+    let lost = |_| AttemptResult::Lost { text: "reset by peer".to_owned(), after_end_of_data: false };
+    world.attempted(carrier, ticket, lost);
+    assert_eq!(world.outcomes(ticket), [Outcome::Expired]);
+}
+
+#[test]
 fn nothing_enters_a_tier_that_ends_after_its_expiry() {
     let mut world = World::simple();
     let mut entry = world.entry(Class::Bulk, "acme", "google");
