@@ -161,7 +161,12 @@ async fn promote_batch(
                 // What may be in READY already, from a promoter that died, goes there and not to a tier: the shard's owner knows it
                 // for the first ten minutes only.
                 BatchDecision::Promote
-                    if is_wanted(leased.packet.envelope()) || may_be_in_ready(&leased, delay, (connected, now)) =>
+                    if is_wanted(leased.packet.envelope())
+                        || may_be_in_ready(
+                            leased.handle.may_be_a_repeat(),
+                            due_at(leased.stored, delay),
+                            (connected, now),
+                        ) =>
                 {
                     wanted.push((leased, Placement::Ready))
                 }
@@ -210,9 +215,8 @@ async fn promote_batch(
 
 /// Whether a promoter that is gone may have published it: then it was due when that one had it, before the consumer was made
 /// anew or before the ack wait. What was put back because it was not due comes again when it is.
-fn may_be_in_ready(leased: &Leased, delay: Duration, (connected, now): (Timestamp, Timestamp)) -> bool {
-    let due = due_at(leased.stored, delay);
-    match leased.handle.may_be_a_repeat() {
+fn may_be_in_ready(repeat: Repeat, due: Timestamp, (connected, now): (Timestamp, Timestamp)) -> bool {
+    match repeat {
         Repeat::No => false,
         Repeat::AfterARestart => due < connected,
         Repeat::Likely => due.after(MOVE_WAIT) <= now || due < connected,
@@ -257,4 +261,24 @@ async fn move_one(
         tracing::debug!(id = %packet.id(), %error, "a promoted envelope comes again");
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_another_promoters_when_it_was_due_may_be_in_ready() {
+        let at = |seconds: u64| Timestamp::from_millis(1_000_000 + 1_000 * seconds);
+        let check = |repeat, connected: u64, now: u64| may_be_in_ready(repeat, at(100), (at(connected), at(now)));
+        for repeat in [Repeat::Likely, Repeat::AfterARestart] {
+            assert!(check(repeat, 101, 102), "{repeat:?}: we came later than it was due");
+            assert!(!check(repeat, 50, 110), "{repeat:?}: it was put back before it was due");
+        }
+        assert!(!check(Repeat::No, 101, 1_000));
+        let lease = MOVE_WAIT.as_secs();
+        assert!(check(Repeat::Likely, 50, 100 + lease), "another's lease is over");
+        assert!(!check(Repeat::Likely, 50, 99 + lease));
+        assert!(!check(Repeat::AfterARestart, 50, 100 + lease));
+    }
 }

@@ -29,6 +29,9 @@ mod shard_state;
 #[path = "nats/intake.rs"]
 mod intake;
 
+#[path = "nats/twice.rs"]
+mod twice;
+
 #[path = "nats/frozen.rs"]
 mod frozen;
 

@@ -86,8 +86,7 @@ async fn count(spool: &Spool, tier: Option<Tier>) -> u64 {
 }
 
 /// An owner that says that its site is jammed, and gives this credit to the first question and to each later one.
-async fn owner(server: &Server, first: Credit, later: Credit, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
-    let spool = spool(server).await;
+async fn owner(spool: Spool, first: Credit, later: Credit, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
     let mut questions = spool.credit_questions(shard("t00")).await.unwrap();
     spool.ensure().await.unwrap();
     tokio::spawn(async move {
@@ -113,7 +112,7 @@ async fn what_gets_no_credit_goes_to_a_tier_again_with_its_id() {
     let server = Server::start();
     let (spool, stop) = (spool(&server).await, CancellationToken::new());
     let none = Credit { granted: 0, turn_in: Duration::from_secs(1_000) };
-    let owner = owner(&server, Credit { granted: 7, ..none }, none, stop.clone()).await;
+    let owner = owner(self::spool(&server).await, Credit { granted: 7, ..none }, none, stop.clone()).await;
     eventually("the state", async || spool.tier_for(&lasting(1), Tier::H1)).await;
     // They run before the mail is due: else it may have been another's, and goes to READY.
     let promoters = tokio::spawn({
@@ -139,7 +138,7 @@ async fn the_same_short_tier_takes_an_envelope_again_and_again_and_loses_none() 
     let server = Server::start();
     let (spool, stop) = (spool(&server).await, CancellationToken::new());
     let none = Credit { granted: 0, turn_in: Duration::ZERO };
-    let owner = owner(&server, none, none, stop.clone()).await;
+    let owner = owner(self::spool(&server).await, none, none, stop.clone()).await;
     eventually("the state", async || spool.tier_for(&lasting(1), Tier::H1)).await;
     for n in 0..20 {
         spool.copy_to_tier(&packet(n), Tier::M1).await.unwrap();
@@ -178,7 +177,7 @@ async fn what_may_have_been_split_before_goes_to_ready_and_to_no_tier() {
     let server = Server::start();
     let (spool, stop) = (spool(&server).await, CancellationToken::new());
     let none = Credit { granted: 0, turn_in: Duration::ZERO };
-    let owner = owner(&server, none, none, stop.clone()).await;
+    let owner = owner(self::spool(&server).await, none, none, stop.clone()).await;
     let publish = async |n: u64| {
         let body = spool.place_body("hello".into(), postrider_nats::Sharing::Shared).await.unwrap();
         let part = |number: u32, site: &str| {
@@ -237,16 +236,17 @@ async fn what_should_wait_in_a_tier_that_is_full_waits_where_it_is() {
     eventually("a full tier", async || (spool.full_tiers() == [false, false, true, false, false]).then_some(())).await;
     let there = count(&spool, Some(Tier::M15)).await;
     let none = Credit { granted: 0, turn_in: Duration::from_secs(1_000) };
-    let owner = owner(&server, none, none, stop.clone()).await;
+    let owner = owner(server.spool_of(&config).await, none, none, stop.clone()).await;
     eventually("the state", async || spool.tier_for(&lasting(1), Tier::H1)).await;
-    for n in 0..20 {
-        spool.copy_to_tier(&packet(n), Tier::M1).await.unwrap();
-    }
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let promoters = tokio::spawn({
         let (spool, stop) = (spool.clone(), stop.clone());
         async move { spool.run_promoters(stop, |_| false, move |event| tell.send(event).unwrap()).await }
     });
+    later_second(&spool).await;
+    for n in 0..20 {
+        spool.copy_to_tier(&packet(n), Tier::M1).await.unwrap();
+    }
     for _ in 0..60 {
         let event = tokio::time::timeout(crate::server::PATIENCE, told.recv()).await.unwrap().unwrap();
         let delayed = postrider_nats::PromoterEvent::Delayed { tier: Tier::M1, class: Class::Transactional };
