@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use postrider_dispatch::rules::matches;
 use postrider_model::{EnvelopeState, Outcome, RecipientOutcome, Record, RuleFilter};
-use postrider_nats::DeadLetter;
+use postrider_nats::{DeadLetter, DeadLetters, DeadState};
 use postrider_proto::Packet;
 use postrider_proto::control::v1 as api;
 use postrider_proto::control::v1::dead_letter_service_server::DeadLetterService;
@@ -113,20 +113,26 @@ async fn list(api: &Api, request: api::ListDeadLettersRequest) -> Result<api::Li
     };
     let mut letters = api.spool.dead_letters(after);
     let mut page = Vec::new();
+    let store = api.spool.dead_state().await.ok().map(told_of_all);
     loop {
         let some = letters.next().await.map_err(|error| crate::events::broken(&error))?;
         if some.is_empty() {
-            return Ok(api::ListDeadLettersResponse { letters: page, next_page_token: String::new() });
+            return Ok(api::ListDeadLettersResponse { letters: page, next_page_token: String::new(), store });
         }
         for letter in some.iter().filter(|letter| wanted.matches(letter)) {
             if page.len() == size {
                 let next_page_token = page.last().map(|last: &api::DeadLetter| last.number.to_string());
                 let next_page_token = next_page_token.unwrap_or_default();
-                return Ok(api::ListDeadLettersResponse { letters: page, next_page_token });
+                return Ok(api::ListDeadLettersResponse { letters: page, next_page_token, store });
             }
             page.push(told(letter));
         }
     }
+}
+
+fn told_of_all(state: DeadState) -> api::DeadLetterStore {
+    let DeadState { letters, bytes, bytes_limit, discarded } = state;
+    api::DeadLetterStore { letters, bytes, bytes_limit, discarded }
 }
 
 async fn find(api: &Api, number: u64) -> Result<Option<DeadLetter>, Status> {
@@ -193,57 +199,108 @@ async fn change(
     let name = if change == Change::Requeue { "dead-letter requeue" } else { "dead-letter delete" };
     let which = wanted.which(&request.numbers);
     let command = Command::new(name, &who, request.dry_run).with(&wanted.filter).about(which).because(&request.comment);
-    let (letters, absent) = select(api, &wanted, &request.numbers).await?;
-    let counts = api::ChangeDeadLettersResponse {
-        changed: count(letters.iter().filter(|letter| change == Change::Delete || letter.packet.is_some())),
-        undecodable: count(letters.iter().filter(|letter| change == Change::Requeue && letter.packet.is_none())),
-        absent,
-    };
+    // Counted first, and then changed, page by page: there may be more of them than memory has room for.
+    let mut counts = api::ChangeDeadLettersResponse::default();
+    let mut through = 0;
+    let mut pages = Pages::of(api, &request.numbers);
+    while let Some(page) = pages.next(api, &wanted).await? {
+        let can = |letter: &&DeadLetter| change == Change::Delete || letter.packet.is_some();
+        let changed = count(page.iter().filter(can));
+        counts.changed += changed;
+        counts.undecodable += count(page.iter()) - changed;
+        through = page.iter().map(|letter| letter.sequence).fold(through, u64::max);
+    }
+    counts.absent = pages.absent;
     command.record(api, &[("dead", counts.changed)], if request.dry_run { "counted" } else { "begun" }).await?;
     if request.dry_run {
         return Ok(counts);
     }
     let mut changed = 0;
-    for letter in &letters {
-        let did = match (change, &letter.packet) {
-            (Change::Requeue, None) => continue,
-            (Change::Requeue, Some(packet)) => requeue(api, letter, packet).await,
-            (Change::Delete, _) => delete(api, letter).await,
-        };
+    let mut pages = Pages::of(api, &request.numbers);
+    while let Some(page) = pages.next(api, &wanted).await? {
+        // What is buried from now on was not counted.
+        let page: Vec<DeadLetter> = page.into_iter().filter(|letter| letter.sequence <= through).collect();
+        let (done, did) = change_page(api, change, &page).await;
+        changed += done;
         if let Err(status) = did {
             command.record(api, &[("dead", changed)], &format!("broken off: {}", status.message())).await?;
             return Err(status);
         }
-        changed += 1;
     }
     command.record(api, &[("dead", changed)], "ok").await?;
     Ok(api::ChangeDeadLettersResponse { changed, ..counts })
+}
+
+/// Changes the letters of a page, and counts them as removed by an order. How many were, and what kept the others.
+async fn change_page(api: &Api, change: Change, page: &[DeadLetter]) -> (u64, Result<(), Status>) {
+    let page: Vec<&DeadLetter> =
+        page.iter().filter(|letter| change == Change::Delete || letter.packet.is_some()).collect();
+    // Before they go, so that at no time they look as if they had been discarded.
+    if let Err(error) = count_removed(api, page.len(), 0).await {
+        return (0, Err(error));
+    }
+    for (changed, letter) in page.iter().enumerate() {
+        let did = match (change, &letter.packet) {
+            (Change::Requeue, Some(packet)) => requeue(api, letter, packet).await,
+            _ => delete(api, letter).await,
+        };
+        if let Err(status) = did {
+            if let Err(error) = count_removed(api, changed, page.len()).await {
+                tracing::warn!(%error, "dead letters count as removed by an order that did not remove them");
+            }
+            return (count(page.iter().take(changed)), Err(status));
+        }
+    }
+    (count(page.iter()), Ok(()))
+}
+
+/// Counts so many letters as removed, instead of so many.
+async fn count_removed(api: &Api, number: usize, instead_of: usize) -> Result<(), Status> {
+    let signed = |number| i64::try_from(number).unwrap_or(i64::MAX);
+    let by = signed(number) - signed(instead_of);
+    if by == 0 {
+        return Ok(());
+    }
+    let counted = api.spool.count_removed_dead_letters(by).await;
+    counted.map_err(|error| Status::unavailable(format!("nothing removed: {error}; try again")))
 }
 
 fn count<T>(letters: impl Iterator<Item = T>) -> u64 {
     u64::try_from(letters.count()).unwrap_or(u64::MAX)
 }
 
-async fn select(api: &Api, wanted: &Wanted, numbers: &[u64]) -> Result<(Vec<DeadLetter>, Vec<u64>), Status> {
-    let mut selected = Vec::new();
-    if !numbers.is_empty() {
-        let mut absent = Vec::new();
-        for number in numbers.iter().copied().collect::<BTreeSet<u64>>() {
-            match find(api, number).await? {
-                Some(letter) if wanted.matches(&letter) => selected.push(letter),
-                Some(_) => {}
-                None => absent.push(number),
-            }
-        }
-        return Ok((selected, absent));
+/// The letters that are meant, in pages of bounded size, the oldest first.
+struct Pages {
+    /// One page each.
+    numbers: Option<std::vec::IntoIter<u64>>,
+    letters: DeadLetters,
+    /// Numbers that no letter has.
+    absent: Vec<u64>,
+}
+
+impl Pages {
+    /// Of these numbers, or of all if there are none.
+    fn of(api: &Api, numbers: &[u64]) -> Self {
+        let numbers: Vec<u64> = numbers.iter().copied().collect::<BTreeSet<u64>>().into_iter().collect();
+        let numbers = (!numbers.is_empty()).then(|| numbers.into_iter());
+        Self { numbers, letters: api.spool.dead_letters(0), absent: Vec::new() }
     }
-    let mut letters = api.spool.dead_letters(0);
-    loop {
-        let some = letters.next().await.map_err(|error| crate::events::broken(&error))?;
-        if some.is_empty() {
-            return Ok((selected, Vec::new()));
-        }
-        selected.extend(some.into_iter().filter(|letter| wanted.matches(letter)));
+
+    /// Those of the next page that are wanted; `None` at the end.
+    async fn next(&mut self, api: &Api, wanted: &Wanted) -> Result<Option<Vec<DeadLetter>>, Status> {
+        let page = match &mut self.numbers {
+            None => self.letters.next().await.map_err(|error| crate::events::broken(&error))?,
+            Some(numbers) => {
+                let Some(number) = numbers.next() else { return Ok(None) };
+                let letter = find(api, number).await?;
+                if letter.is_none() {
+                    self.absent.push(number);
+                }
+                return Ok(Some(letter.into_iter().filter(|letter| wanted.matches(letter)).collect()));
+            }
+        };
+        let is_end = page.is_empty();
+        Ok((!is_end).then(|| page.into_iter().filter(|letter| wanted.matches(letter)).collect()))
     }
 }
 

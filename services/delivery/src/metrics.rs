@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use postrider_model::{Class, Outcome, SiteName};
-use postrider_nats::{PromoterEvent, SplitterEvent};
+use postrider_nats::{DeadState, PromoterEvent, SplitterEvent};
 use postrider_runtime::fault;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -34,8 +34,8 @@ pub struct Metrics {
     pub tiers: IntGaugeVec,
     /// Messages that are accepted and not cut into parts yet.
     pub intake: IntGauge,
-    /// Dead letters.
-    pub dead: IntGauge,
+    /// Of the dead letters.
+    pub dead: Dead,
     /// Bytes of bodies held in memory.
     pub body_bytes: IntGauge,
     /// Bytes of the index without bodies, estimated.
@@ -52,6 +52,50 @@ pub struct Metrics {
 
 const SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 86_400.0];
+
+/// Of the dead letters of the whole cluster.
+#[derive(Clone)]
+pub struct Dead {
+    letters: IntGauge,
+    bytes: IntGauge,
+    bytes_limit: IntGauge,
+    discarded: IntGauge,
+}
+
+impl Dead {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        Ok(Self {
+            letters: gauge("postrider_dead_letters", "Records that could not be read, kept among the dead letters.")?,
+            bytes: gauge("postrider_dead_letter_bytes", "Bytes of the dead letters.")?,
+            bytes_limit: gauge(
+                "postrider_dead_letter_bytes_limit",
+                "How many bytes of dead letters there may be; the oldest are discarded then.",
+            )?,
+            discarded: gauge(
+                "postrider_dead_letters_discarded",
+                "Dead letters that were discarded since the stream was made: gone, and removed by no order.",
+            )?,
+        })
+    }
+
+    /// As it is now.
+    pub fn show(&self, state: &DeadState) {
+        let all = [
+            (&self.letters, state.letters),
+            (&self.bytes, state.bytes),
+            (&self.bytes_limit, state.bytes_limit),
+            (&self.discarded, state.discarded),
+        ];
+        for (gauge, number) in all {
+            gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+    }
+}
 
 impl Metrics {
     /// Registers all of them. `sites` are the names that may appear as labels.
@@ -122,7 +166,7 @@ impl Metrics {
                 &["tier", "class"],
             )?,
             intake: gauge("postrider_intake_messages", "Messages accepted and not cut into parts yet.")?,
-            dead: gauge("postrider_dead_letters", "Records that could not be read, kept among the dead letters.")?,
+            dead: Dead::new(registry)?,
             conversations: gauge("postrider_conversations", "Open conversations with exchangers.")?,
             shards: gauge("postrider_shards_owned", "Shards owned by this process.")?,
             body_bytes: gauge("postrider_body_bytes", "Bytes of message bodies held in memory.")?,

@@ -160,11 +160,11 @@ pub async fn stream_gauges(metrics: Metrics, spool: Spool, stop: CancellationTok
             }
             Err(error) => tracing::debug!(%error, "cannot count the tiers"),
         }
-        for (gauge, count) in [(&metrics.intake, spool.intake_depth().await), (&metrics.dead, spool.dead_count().await)]
-        {
-            if let Ok(count) = count {
-                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-            }
+        if let Ok(count) = spool.intake_depth().await {
+            metrics.intake.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        if let Ok(state) = spool.dead_state().await {
+            metrics.dead.show(&state);
         }
     }
 }

@@ -103,6 +103,42 @@ async fn dead_letters_are_deleted_by_number_and_all_of_them_only_if_that_is_mean
     assert_eq!(entries.last().unwrap(), "token 2: dead-letter delete dead letters 2, 7 1 ok");
 }
 
+/// What is said of all dead letters.
+async fn store(cluster: &Cluster) -> api::DeadLetterStore {
+    let request = api::ListDeadLettersRequest { page_size: 1, ..Default::default() };
+    cluster.dead_letters().list_dead_letters(request).await.unwrap().into_inner().store.unwrap()
+}
+
+#[tokio::test]
+async fn letters_for_which_there_was_no_room_are_counted_and_those_of_orders_are_not() {
+    let cluster = Cluster::start().await;
+    let jetstream = async_nats::jetstream::new(async_nats::connect(cluster.server.url()).await.unwrap());
+    let mut config = jetstream.get_stream("DEAD").await.unwrap().cached_info().config.clone();
+    config.max_bytes = 1_000_000;
+    jetstream.update_stream(&config).await.unwrap();
+    let bury = async |numbers: std::ops::Range<u32>, size: usize| {
+        for number in numbers {
+            let raw = bytes::Bytes::from(vec![b'x'; size]);
+            cluster.spool.bury("undecodable", &format!("x:{number}"), "not a packet", raw).await.unwrap();
+        }
+    };
+    // More than a page.
+    bury(0..600, 10).await;
+    let first = api::ChangeDeadLettersRequest { numbers: vec![1, 2, 600], ..Default::default() };
+    cluster.dead_letters().delete_dead_letters(first).await.unwrap();
+    let all = api::ChangeDeadLettersRequest { all: true, ..Default::default() };
+    let would = api::ChangeDeadLettersRequest { dry_run: true, ..all.clone() };
+    assert_eq!(cluster.dead_letters().delete_dead_letters(would).await.unwrap().into_inner().changed, 597);
+    assert_eq!(cluster.dead_letters().delete_dead_letters(all).await.unwrap().into_inner().changed, 597);
+    let empty = store(&cluster).await;
+    assert_eq!((empty.letters, empty.bytes_limit, empty.discarded), (0, 1_000_000, 0));
+
+    bury(600..640, 50_000).await;
+    let full = store(&cluster).await;
+    assert!(full.letters < 20 && full.bytes > 900_000, "{full:?}");
+    assert_eq!(full.discarded, 40 - full.letters);
+}
+
 async fn fill(cluster: &Cluster) {
     let now = cluster.spool.server_now().before(Duration::from_secs(1));
     let [ready, later] = [1, 2].map(|n| accepted(n, now));

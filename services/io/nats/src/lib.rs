@@ -77,7 +77,7 @@ mod pull;
 pub use pull::{Puller, ResetError};
 
 mod dead;
-pub use dead::{DeadLetter, DeadLetters};
+pub use dead::{DeadLetter, DeadLetters, DeadState};
 
 mod operations;
 pub use operations::OperationsError;

@@ -69,6 +69,9 @@ pub enum DeadLetterVerb {
     },
 }
 
+/// From this share of their room on, in percent, it is said.
+const NEARLY_FULL: u64 = 80;
+
 /// What is counted.
 const LETTER: &str = "dead letter";
 
@@ -131,9 +134,11 @@ pub(super) async fn run(verb: DeadLetterVerb, session: Session, mut out: Output)
     match verb {
         DeadLetterVerb::List { filter } => {
             let filter = Some(filter.wire());
+            let mut store = None;
             let letters = pages(async |page_token| {
                 let request = api::ListDeadLettersRequest { filter: filter.clone(), page_size: 0, page_token };
                 let page = client.list_dead_letters(request).await?.into_inner();
+                store = page.store.or(store);
                 Ok((page.letters, page.next_page_token))
             });
             let views: Vec<LetterView> = letters.await?.into_iter().map(LetterView::from).collect();
@@ -162,6 +167,9 @@ pub(super) async fn run(verb: DeadLetterVerb, session: Session, mut out: Output)
                     page.line("No dead letters.");
                 } else {
                     page.table(&table);
+                }
+                for line in store.iter().flat_map(remarks) {
+                    page.line(&line);
                 }
             })
         }
@@ -217,6 +225,23 @@ pub(super) async fn run(verb: DeadLetterVerb, session: Session, mut out: Output)
     }
 }
 
+/// What an operator should know of all dead letters: that there is hardly room for more, and that there was none.
+fn remarks(store: &api::DeadLetterStore) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let share = store.bytes.saturating_mul(100).checked_div(store.bytes_limit).unwrap_or(0);
+    if share >= NEARLY_FULL {
+        remarks.push(format!(
+            "The dead letters have {share} % of their room, {} of {} bytes: when it is full the oldest are discarded. Put back or delete \
+             some, or raise nats.storage_bytes.",
+            store.bytes, store.bytes_limit
+        ));
+    }
+    if store.discarded > 0 {
+        remarks.push(format!("Discarded for want of room so far: {}.", many(store.discarded, LETTER)));
+    }
+    remarks
+}
+
 fn request(
     numbers: Vec<u64>,
     filter: &FilterArgs,
@@ -258,4 +283,20 @@ fn show(
         return Err(Failure::Other("nothing was put back: see `dead-letter show`, and `dead-letter delete`".into()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_nearly_full_or_was_too_full_is_said() {
+        let said = |bytes, discarded| {
+            let store = api::DeadLetterStore { letters: 7, bytes, bytes_limit: 1_000, discarded };
+            remarks(&store).join(" ")
+        };
+        assert_eq!(said(799, 0), "");
+        assert!(said(800, 0).starts_with("The dead letters have 80 % of their room, 800 of 1000 bytes"));
+        assert_eq!(said(10, 1), "Discarded for want of room so far: 1 dead letter.");
+    }
 }
