@@ -155,7 +155,9 @@ impl Delivery {
             let rules = self.arrivals.rules.clone();
             let is_wanted = move |envelope: &Envelope| rules.borrow().order(envelope, None, clock::now()).is_some();
             let tell = move |event| metrics.promoter(&event);
-            tasks.spawn(async move { spool.run_promoters(stop, is_wanted, tell).await });
+            let members = self.spool.lease_store().watch_members();
+            let promoters = move || members.borrow().values().filter(|member| member.has_role("delivery")).count();
+            tasks.spawn(async move { spool.run_promoters(stop, promoters, is_wanted, tell).await });
             let (spool, stop, metrics) = (self.spool.clone(), shutdown.clone(), self.tools.metrics.clone());
             tasks.spawn(async move { spool.run_splitter(stop, move |event| metrics.splitter(&event)).await });
         }

@@ -20,8 +20,5 @@ mod abuse;
 #[path = "sessions/faults.rs"]
 mod faults;
 
-#[path = "sessions/pressure.rs"]
-mod pressure;
-
 #[path = "sessions/draining.rs"]
 mod draining;

@@ -15,8 +15,6 @@ pub mod retry;
 
 pub mod reply_class;
 
-pub mod stay;
-
 pub mod settle;
 
 pub mod ownership;

@@ -64,6 +64,68 @@ pub fn judge_pulled(stored: Timestamp, tier_delay: Duration, server_now: Timesta
     }
 }
 
+/// Envelopes that a promoter pulls at a time.
+pub const BATCH: usize = 1_024;
+
+/// How a promoter walks through a tier. Where much was put off at the same moment much comes due at the same moment, more than
+/// there is credit for; what is then sent round the tier once more comes due together again, and between two such moments
+/// nothing is left to send. So it goes slowly through what goes round once more, and spreads it over the tier's delay.
+#[derive(Clone, Copy, Debug)]
+pub struct Stride {
+    most: usize,
+}
+
+/// What a promoter has just done with a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Walked {
+    /// Envelopes of the batch that went into the same tier again.
+    pub again: u64,
+    /// What lies in the tier for its class, and nobody has taken.
+    pub left: u64,
+    /// How late the batch was: since when its first was due.
+    pub late: Duration,
+    /// The tier's delay.
+    pub delay: Duration,
+    /// Promoters that walk through the tier, this one included.
+    pub promoters: usize,
+}
+
+impl Default for Stride {
+    fn default() -> Self {
+        Self { most: BATCH }
+    }
+}
+
+impl Stride {
+    /// The longest pause between two batches.
+    const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+    /// The smallest batch worth a pull.
+    const LEAST: usize = 64;
+
+    /// How many to pull.
+    pub fn most(self) -> usize {
+        self.most
+    }
+
+    /// How long to wait before the next batch. What waits behind comes late by three quarters of the delay at most.
+    pub fn pause(&mut self, walked: Walked) -> Duration {
+        let Walked { again, left, late, delay, promoters } = walked;
+        if again == 0 {
+            self.most = BATCH;
+            return Duration::ZERO;
+        }
+        // All promoters together are to take the tier's delay for all that lies in it.
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+        let promoters = u64::try_from(promoters.max(1)).unwrap_or(u64::MAX);
+        let round = millis(delay).saturating_mul(promoters);
+        let wanted = (again + left).saturating_mul(millis(Self::LONGEST_PAUSE)) / round;
+        self.most = usize::try_from(wanted).unwrap_or(BATCH).clamp(Self::LEAST, BATCH);
+        let pause = Duration::from_millis(again.saturating_mul(round) / (again + left));
+        pause.min(Self::LONGEST_PAUSE).min((delay * 3 / 4).saturating_sub(late))
+    }
+}
+
 /// Where an envelope that is due goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
@@ -233,6 +295,25 @@ mod tests {
     fn the_part_of_a_batch_that_is_not_due_is_put_back_for_the_rest_of_its_wait() {
         assert_eq!(judge_pulled(at(100), DELAY, at(160)), BatchDecision::Promote);
         assert_eq!(judge_pulled(at(103), DELAY, at(160)), BatchDecision::PutBack { delay: Duration::from_secs(3) });
+    }
+
+    #[test]
+    fn what_goes_round_once_more_is_spread_over_the_delay_by_all_promoters() {
+        let walked = |again, left, late: u64, promoters| Walked {
+            again,
+            left,
+            late: Duration::from_secs(late),
+            delay: DELAY,
+            promoters,
+        };
+        let mut stride = Stride::default();
+        assert_eq!((stride.pause(walked(0, 60_000, 0, 1)), stride.most()), (Duration::ZERO, 1_024), "all of it went");
+        assert_eq!((stride.pause(walked(1_000, 59_000, 0, 1)), stride.most()), (Duration::from_secs(1), 1_024));
+        assert_eq!((stride.pause(walked(100, 5_900, 0, 1)), stride.most()), (Duration::from_secs(1), 200));
+        assert_eq!((stride.pause(walked(100, 59_900, 0, 10)), stride.most()), (Duration::from_secs(1), 200));
+        assert_eq!((stride.pause(walked(10, 0, 0, 10)), stride.most()), (Duration::from_secs(2), 64));
+        assert_eq!(stride.pause(walked(1_000, 59_000, 44, 1)), Duration::from_secs(1));
+        assert_eq!(stride.pause(walked(1_000, 59_000, 46, 1)), Duration::ZERO, "others wait behind it");
     }
 
     #[test]

@@ -5,9 +5,10 @@
 #[path = "../../../io/nats/tests/nats/server.rs"]
 mod server;
 
+use postrider_dispatch::dispatcher::Plan;
 use postrider_dispatch::settle::{BodyState, SettlePlan};
 use postrider_model::{
-    Class, Envelope, EnvelopeState, MessageId, Outcome, RecipientOutcome, Record, ReversePath, Tier,
+    Attempt, Class, Envelope, EnvelopeState, MessageId, Outcome, RecipientOutcome, Record, ReversePath, Tier,
 };
 use postrider_nats::{Leased, NatsConfig};
 use prometheus::{Histogram, HistogramOpts};
@@ -15,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::server::{Server, eventually};
 use super::*;
+use crate::held::Held;
 
 fn shard() -> ShardId {
     "t00".parse().unwrap()
@@ -167,30 +169,30 @@ async fn what_was_handed_out_by_a_consumer_that_is_gone_ends_by_its_sequence() {
 }
 
 #[tokio::test]
-async fn what_comes_again_while_its_end_is_not_confirmed_is_not_copied_once_more() {
+async fn a_record_shows_the_attempt_that_it_counts_and_none_that_was_put_back() {
     let server = Server::start();
-    let spool = server.spool_of(&NatsConfig { publish_budget_secs: 1, ..server.config() }).await;
-    let shard = Shard::of(&spool);
-    spool.publish_ready(&packet(1, hello())).await.unwrap();
+    let spool = server.spool().await;
+    let tried_once = packet(1, hello());
+    let state = EnvelopeState { hop: 1, attempt: 1, ..tried_once.envelope().state.clone() };
+    spool.publish_ready(&tried_once.with_state(state)).await.unwrap();
     let leased = pull(&spool).await;
-    let id = leased.packet.id();
-    forget_consumer(&server, &spool).await;
-    let next = Move::Tier {
-        tier: Tier::M5,
-        reason: postrider_model::WaitReason::Retry,
-        until: clock::now(),
-        attempt: 1,
-        pending: vec![0],
-        last_reply: None,
+    let packet = leased.packet.clone();
+    let mut held = Held::new(leased, shard(), None, packet.envelope().state.site.clone());
+    let conversation = Attempt {
+        number: 0,
+        source: "127.0.1.1".into(),
+        exchanger: "mx.example.net".into(),
+        address: "127.0.2.1:25".into(),
+        tls: String::new(),
+        began: clock::now(),
     };
-    shard.settle(leased, Outcome::Deferred, next).await;
-    // Its end goes on beside, and has not begun yet: nothing was waited for since.
-    assert_eq!(shard.settlements.journal.tracker().unfinished(), 1);
-    let again = shard.settlements.done_set().repeat(id, BodyState::Stored { shared: false }).unwrap();
-    assert_eq!(again.step(), SettleStep::AckOld);
-    is_settled(&shard).await;
-    let depths = spool.depths().await.unwrap();
-    assert_eq!(depths.iter().map(|depth| (depth.tier, depth.count)).collect::<Vec<_>>(), [(Some(Tier::M5), 1)]);
+    held.attempt = Some(Box::new(conversation));
+    let number = |attempted| {
+        let outcomes = vec![(0, Outcome::Moved, None)];
+        let plan = Plan { attempted, outcomes, next: Move::Finished };
+        held.record(&packet, &plan, clock::now()).attempt.map(|attempt| attempt.number)
+    };
+    assert_eq!((number(true), number(false)), (Some(2), None));
 }
 
 #[tokio::test]

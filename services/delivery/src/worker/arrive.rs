@@ -5,10 +5,11 @@ use postrider_dispatch::dispatcher::{Fact, Ticket};
 use postrider_dispatch::settle::Settle;
 use postrider_model::EnvelopeId;
 use postrider_nats::Handle;
+use postrider_net::DnsFailure;
 
 use super::{EXTRA, Input, Settling, Worker};
 use crate::arrivals::{OnTheWay, finish, repeat};
-use crate::held::{Arrival, Held};
+use crate::held::{Arrival, Held, unresolvable};
 use crate::settlement::{Settlements, Unfinished};
 
 impl Worker {
@@ -38,6 +39,7 @@ impl Worker {
             }
             return;
         }
+        let results = failure.map(|failure: DnsFailure| unresolvable(&packet.envelope().state.pending, &failure));
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         if let Some(settle) = elsewhere {
@@ -58,8 +60,8 @@ impl Worker {
             Some(order) => Fact::ArrivedUnder { entry, order },
             None => Fact::Arrived(entry),
         });
-        if let Some(failure) = failure {
-            self.fact(Fact::Unresolvable { ticket, permanent: failure.is_permanent(), reply: failure.reply() });
+        if let Some(results) = results {
+            self.fact(Fact::Unresolvable { ticket, results });
         }
     }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use postrider_dispatch::promote::{BatchDecision, DueMail, HeadDecision, Placement, due_at, judge_head, judge_pulled};
+use postrider_dispatch::promote::{
+    BatchDecision, DueMail, HeadDecision, Placement, Stride, Walked, due_at, judge_head, judge_pulled,
+};
 use postrider_dispatch::retry;
 use postrider_dispatch::shard_state::LONGEST_WAIT;
 use postrider_model::{Class, Envelope, ShardId, Tier, Timestamp};
@@ -21,9 +23,6 @@ use crate::spool::Spool;
 use crate::stay::Stay;
 use crate::subject::{self, StreamName};
 use crate::tier::TierPuller;
-
-/// Envelopes of a batch: no more are held in memory by a tier and class.
-const BATCH: usize = 1_024;
 
 /// Publishes under way at a time.
 const WINDOW: usize = 256;
@@ -65,10 +64,12 @@ pub enum PromoterEvent {
 
 impl Spool {
     /// Promotes from all tiers until `shutdown`, and tells of every envelope. Of which `is_wanted` an operator has ordered
-    /// something, which its owner is to obey: it goes to READY whatever its owner has room for.
+    /// something, which its owner is to obey: it goes to READY whatever its owner has room for. `promoters` is how many
+    /// processes promote now, this one included.
     pub async fn run_promoters(
         &self,
         shutdown: CancellationToken,
+        promoters: impl Fn() -> usize + Clone + Send + Sync + 'static,
         is_wanted: impl Fn(&Envelope) -> bool + Clone + Send + Sync + 'static,
         tell: impl Fn(PromoterEvent) + Clone + Send + Sync + 'static,
     ) {
@@ -76,8 +77,10 @@ impl Spool {
         for tier in Tier::ALL {
             for class in Class::ALL {
                 let (spool, shutdown) = (self.clone(), shutdown.clone());
-                let (is_wanted, tell) = (is_wanted.clone(), tell.clone());
-                loops.spawn(async move { promote(&spool, (tier, class), &shutdown, &is_wanted, &tell).await });
+                let (promoters, is_wanted, tell) = (promoters.clone(), is_wanted.clone(), tell.clone());
+                loops.spawn(
+                    async move { promote(&spool, (tier, class), &shutdown, &promoters, &is_wanted, &tell).await },
+                );
             }
         }
         while let Some(ended) = loops.join_next().await {
@@ -92,6 +95,7 @@ async fn promote(
     spool: &Spool,
     (tier, class): (Tier, Class),
     shutdown: &CancellationToken,
+    promoters: &(impl Fn() -> usize + Sync),
     is_wanted: &(impl Fn(&Envelope) -> bool + Sync),
     tell: &(impl Fn(PromoterEvent) + Sync),
 ) {
@@ -99,6 +103,7 @@ async fn promote(
     let mut puller = TierPuller::new(spool, tier, class);
     let mut reconnects = spool.reconnects();
     let mut connected = spool.server_now();
+    let mut stride = Stride::default();
     while !shutdown.is_cancelled() {
         let now = spool.server_now();
         if reconnects.has_changed().unwrap_or(false) {
@@ -107,14 +112,17 @@ async fn promote(
         }
         let pause = match spool.tier_head(tier, class).await.map(|head| judge_head(head, delay, now)) {
             Ok(HeadDecision::Promote) => {
-                match promote_batch(spool, &mut puller, (tier, class), connected, is_wanted, tell).await {
+                let most = stride.most();
+                let batch = promote_batch(spool, &mut puller, (tier, class), (most, connected), is_wanted, tell).await;
+                let Batch { again, late, .. } = batch;
+                let pause = stride.pause(Walked { again, left: puller.left(), late, delay, promoters: promoters() });
+                match batch {
                     // All of what is due is in the hands of another promoter.
-                    Batch { promoted: 0, unwilling: false } => Duration::from_millis(100).min(delay),
-                    Batch { promoted: 0, unwilling: true } => UNWILLING,
-                    // A pull brings what the server has at hand: there may be more though it is not full.
-                    Batch { promoted, .. } if promoted >= BATCH as u64 / 8 => continue,
+                    Batch { promoted: 0, unwilling: false, .. } => Duration::from_millis(100).min(delay),
+                    Batch { promoted: 0, unwilling: true, .. } => UNWILLING,
                     // What falls due one by one goes together: each look, question and pull costs as much as a message.
-                    Batch { .. } => GATHER.min(delay / 10),
+                    Batch { promoted, .. } if promoted < most as u64 => pause.max(GATHER.min(delay / 10)),
+                    Batch { .. } => pause,
                 }
             }
             // Short tiers, as in trials, are looked at more often.
@@ -135,8 +143,13 @@ async fn promote(
 }
 
 /// What became of a batch.
+#[derive(Default)]
 struct Batch {
     promoted: u64,
+    /// Those that went into the same tier again.
+    again: u64,
+    /// Since when the first of it was due.
+    late: Duration,
     unwilling: bool,
 }
 
@@ -144,7 +157,7 @@ async fn promote_batch(
     spool: &Spool,
     puller: &mut TierPuller,
     (tier, class): (Tier, Class),
-    connected: Timestamp,
+    (most, connected): (usize, Timestamp),
     is_wanted: &(impl Fn(&Envelope) -> bool + Sync),
     tell: &(impl Fn(PromoterEvent) + Sync),
 ) -> Batch {
@@ -152,8 +165,9 @@ async fn promote_batch(
     let now = spool.server_now();
     let mut due: HashMap<ShardId, DueMail<Leased>> = HashMap::new();
     let mut wanted = Vec::new();
-    let batch = puller.pull(BATCH).await;
+    let batch = puller.pull(most).await;
     let until = puller.ours_until();
+    let mut late = Duration::ZERO;
     for pulled in batch {
         match pulled {
             Err(undecodable) => spool.bury_undecodable(undecodable).await,
@@ -171,6 +185,7 @@ async fn promote_batch(
                     wanted.push((leased, Placement::Ready))
                 }
                 BatchDecision::Promote => {
+                    late = late.max(now.since(due_at(leased.stored, delay)));
                     let envelope = leased.packet.envelope();
                     let (site, tenant) = (envelope.state.site.clone(), envelope.tenant.clone());
                     let (arrival, expiry) = (envelope.arrival, envelope.expiry);
@@ -203,12 +218,14 @@ async fn promote_batch(
             if moved && placement == Placement::Ready {
                 tell(PromoterEvent::Promoted { tier, class });
             }
-            moved
+            (moved, placement == Placement::Tier(tier))
         })
         .buffer_unordered(WINDOW)
-        .fold(Batch { promoted: 0, unwilling: false }, |batch, moved| {
-            let unwilling = batch.unwilling || !moved;
-            std::future::ready(Batch { promoted: batch.promoted + u64::from(moved), unwilling })
+        .fold(Batch { late, ..Batch::default() }, |mut batch, (moved, again)| {
+            batch.promoted += u64::from(moved);
+            batch.again += u64::from(moved && again);
+            batch.unwilling |= !moved;
+            std::future::ready(batch)
         });
     moved.await
 }

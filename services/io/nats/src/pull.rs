@@ -125,6 +125,20 @@ impl RawPuller {
         self.arrived.drain(..).collect()
     }
 
+    /// Everything that a request brings that does not wait, and not only what has arrived by the first look.
+    pub(crate) async fn pull_whole(&mut self, wish: Wish) -> Vec<Raw> {
+        let mut whole = self.pull(wish).await;
+        while self.open.is_some() {
+            whole.extend(self.pull(wish).await);
+        }
+        whole
+    }
+
+    /// What nobody had pulled when the last that has arrived was.
+    pub(crate) fn left(&self) -> u64 {
+        self.pending
+    }
+
     /// When what was pulled last was asked for, at the earliest: its lease began no sooner. Not for READY, where what is late is
     /// taken too.
     pub(crate) fn asked(&self) -> Instant {

@@ -51,7 +51,12 @@ impl TierPuller {
     /// What there is now, at most `max_messages`, the longest waiting first.
     pub(crate) async fn pull(&mut self, max_messages: usize) -> Vec<Result<Leased, Undecodable>> {
         let wish = Wish { messages: max_messages, bytes: 16 << 20, expires: Duration::ZERO };
-        self.raw.pull(wish).await.into_iter().filter_map(decode).collect()
+        self.raw.pull_whole(wish).await.into_iter().filter_map(decode).collect()
+    }
+
+    /// What nobody had pulled, as of the last pull that brought something.
+    pub(crate) fn left(&self) -> u64 {
+        self.raw.left()
     }
 
     /// Until when what was pulled last is ours to move.

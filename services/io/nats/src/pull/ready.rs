@@ -44,7 +44,7 @@ impl Puller {
 
     /// How many were left in the stream when the last one that has arrived left it.
     pub fn pending(&self) -> u64 {
-        self.raw.pending
+        self.raw.left()
     }
 
     /// Whether something may have been handed out since the last time that never came: its server died, or the consumer has

@@ -60,7 +60,7 @@ fn process(server: &Server, splits: bool, spot: Spot, stop: &CancellationToken) 
                 spot.stand_still();
                 false
             };
-            spool.run_promoters(stop, between_pull_and_publish, |_| {}).await;
+            spool.run_promoters(stop, || 1, between_pull_and_publish, |_| {}).await;
         });
     })
 }
@@ -101,7 +101,10 @@ async fn what_another_has_moved_meanwhile_is_not_moved_again() {
     let others = tokio::spawn({
         let (spool, other) = (spool.clone(), other.clone());
         async move {
-            tokio::join!(spool.run_promoters(other.clone(), |_| false, |_| {}), spool.run_splitter(other, |_| {}));
+            tokio::join!(
+                spool.run_promoters(other.clone(), || 1, |_| false, |_| {}),
+                spool.run_splitter(other, |_| {})
+            );
         }
     });
     eventually("INTAKE and the tier are empty", async || {

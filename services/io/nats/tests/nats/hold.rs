@@ -92,7 +92,7 @@ async fn a_promoter_at_the_same_time_makes_no_second_one() {
     let shutdown = CancellationToken::new();
     let promoters = tokio::spawn({
         let (spool, shutdown) = (spool.clone(), shutdown.clone());
-        async move { spool.run_promoters(shutdown, |_| false, |_| {}).await }
+        async move { spool.run_promoters(shutdown, || 1, |_| false, |_| {}).await }
     });
     // All of these are due too: whoever is first, the id shows the other.
     for found in &found {

@@ -70,7 +70,7 @@ async fn promoters_go_on() {
     let shutdown = CancellationToken::new();
     let promoters = tokio::spawn({
         let (spool, shutdown) = (spool.clone(), shutdown.clone());
-        async move { spool.run_promoters(shutdown, |_| false, |_| {}).await }
+        async move { spool.run_promoters(shutdown, || 1, |_| false, |_| {}).await }
     });
     server.kill();
     server.start_again();

@@ -117,7 +117,7 @@ async fn what_gets_no_credit_goes_to_a_tier_again_with_its_id() {
     // They run before the mail is due: else it may have been another's, and goes to READY.
     let promoters = tokio::spawn({
         let (spool, stop) = (spool.clone(), stop.clone());
-        async move { spool.run_promoters(stop, |_| false, |_| {}).await }
+        async move { spool.run_promoters(stop, || 1, |_| false, |_| {}).await }
     });
     later_second(&spool).await;
     for n in 0..30 {
@@ -151,7 +151,7 @@ async fn the_same_short_tier_takes_an_envelope_again_and_again_and_loses_none() 
                 delayed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
         };
-        async move { spool.run_promoters(stop, |_| false, count).await }
+        async move { spool.run_promoters(stop, || 1, |_| false, count).await }
     });
     let enough = async || (delayed.load(std::sync::atomic::Ordering::Relaxed) > 60).then_some(());
     eventually("several rounds", enough).await;
@@ -241,7 +241,7 @@ async fn what_should_wait_in_a_tier_that_is_full_waits_where_it_is() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let promoters = tokio::spawn({
         let (spool, stop) = (spool.clone(), stop.clone());
-        async move { spool.run_promoters(stop, |_| false, move |event| tell.send(event).unwrap()).await }
+        async move { spool.run_promoters(stop, || 1, |_| false, move |event| tell.send(event).unwrap()).await }
     });
     later_second(&spool).await;
     for n in 0..20 {

@@ -39,7 +39,7 @@ async fn what_is_due_goes_back_to_ready_and_the_rest_stays() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let promoters = tokio::spawn({
         let (spool, shutdown, told) = (spool.clone(), shutdown.clone(), Arc::clone(&told));
-        async move { spool.run_promoters(shutdown, |_| false, move |event| told.lock().unwrap().push(event)).await }
+        async move { spool.run_promoters(shutdown, || 1, |_| false, move |event| told.lock().unwrap().push(event)).await }
     });
     eventually("promotion", async || (counts(&spool).await == [(None, 10), (Some(Tier::M5), 10)]).then_some(())).await;
     shutdown.cancel();
@@ -60,7 +60,7 @@ async fn a_promoted_envelope_keeps_its_id_and_its_bytes() {
     let shutdown = CancellationToken::new();
     let promoters = tokio::spawn({
         let (spool, shutdown) = (spool.clone(), shutdown.clone());
-        async move { spool.run_promoters(shutdown, |_| false, |_| {}).await }
+        async move { spool.run_promoters(shutdown, || 1, |_| false, |_| {}).await }
     });
     let mut puller = spool.puller(shard("t00"));
     let leased = loop {
@@ -81,7 +81,7 @@ async fn promoters_of_two_processes_promote_everything_once() {
     let shutdown = CancellationToken::new();
     let run = |spool: Spool| {
         let shutdown = shutdown.clone();
-        tokio::spawn(async move { spool.run_promoters(shutdown, |_| false, |_| {}).await })
+        tokio::spawn(async move { spool.run_promoters(shutdown, || 1, |_| false, |_| {}).await })
     };
     let promoters = [run(spool.clone()), run(other)];
     for n in 0..500 {

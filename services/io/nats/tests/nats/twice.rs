@@ -70,7 +70,7 @@ async fn jammed(server: &Server, spool: &Spool) -> AbortOnDropHandle<()> {
 
 fn promoters(spool: &Spool, stop: &CancellationToken) -> tokio::task::JoinHandle<()> {
     let (spool, stop) = (spool.clone(), stop.clone());
-    tokio::spawn(async move { spool.run_promoters(stop, |_| false, |_| {}).await })
+    tokio::spawn(async move { spool.run_promoters(stop, || 1, |_| false, |_| {}).await })
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A day's outage of the largest site, in virtual time: mail comes in all day, the site takes none of it, and then it is back.
 //! All of it has left within an hour and what its permitted rate takes for it, never above that rate, and another site
-//! notices nothing. In which order it leaves is printed: about none. Dispatcher, limit owner, jams, credit and the promoter's decisions are the
+//! notices nothing. And a burst that a site in order takes minutes for leaves at the permitted rate. In which order it leaves is printed: about none. Dispatcher, limit owner, jams, credit and the promoter's decisions are the
 //! real ones; tiers and READY are queues.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,7 +11,7 @@ use postrider_model::{Class, Move, SiteName, TenantId, Tier, TierDelays, Timesta
 use super::world::{BULK, World, failure, reply};
 use crate::dispatcher::{Action, AttemptResult, Conversation, DispatcherConfig, Entry, Fact, FailureScope, Ticket};
 use crate::limits::{PathLimits, Shaping};
-use crate::promote::{DueMail, Placement};
+use crate::promote::{DueMail, Placement, Stride, Walked};
 use crate::shard_state::{Jams, LONGEST_WAIT};
 
 const CONNECTING: Duration = Duration::from_millis(150);
@@ -20,9 +20,6 @@ const CLOSING: Duration = Duration::from_millis(25);
 
 /// Between two looks of promoters, of an owner at its tiers, and at what it has told.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// What a promoter takes at a time.
-const BATCH: usize = 1_024;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -40,6 +37,8 @@ enum Outage {
     Refuses,
     /// It answers each message with this.
     PutsOff(u16),
+    /// It is in order, and there is more mail than it takes.
+    None,
 }
 
 enum Later {
@@ -69,11 +68,11 @@ impl Tiers {
         self.queues[tier.index()].push_back((stored, entry));
     }
 
-    /// The head, if it was stored by then.
-    fn pop(&mut self, tier: Tier, by: Timestamp) -> Option<Entry> {
-        let (_, entry) = self.queues[tier.index()].pop_front_if(|(stored, _)| *stored <= by)?;
+    /// The head and when it was stored, if that was by then.
+    fn pop(&mut self, tier: Tier, by: Timestamp) -> Option<(Timestamp, Entry)> {
+        let (stored, entry) = self.queues[tier.index()].pop_front_if(|(stored, _)| *stored <= by)?;
         self.depths.get_mut(&(entry.site.clone(), entry.tenant.clone())).unwrap()[tier.index()] -= 1;
-        Some(entry)
+        Some((stored, entry))
     }
 
     fn of(&self, site: &SiteName) -> Vec<(TenantId, [u64; 5])> {
@@ -90,6 +89,7 @@ struct Ramp {
     number: u64,
     ready: VecDeque<Entry>,
     tiers: Tiers,
+    strides: [Stride; 5],
     delays: TierDelays,
     jams: Jams,
     looked: Timestamp,
@@ -100,12 +100,8 @@ struct Ramp {
 }
 
 impl Ramp {
-    fn new(outage: Outage) -> Self {
-        let limits = PathLimits {
-            connections: 10,
-            message_rate: Some(format!("{RATE}/h").parse().unwrap()),
-            ..PathLimits::default()
-        };
+    fn new(outage: Outage, rate: &str) -> Self {
+        let limits = PathLimits { connections: 50, message_rate: Some(rate.parse().unwrap()), ..PathLimits::default() };
         let world = World::new(DispatcherConfig::default(), Shaping { default: limits, ..Shaping::default() });
         Self {
             back_at: world.now.after(DAY),
@@ -116,6 +112,7 @@ impl Ramp {
             number: 0,
             ready: VecDeque::new(),
             tiers: Tiers::default(),
+            strides: [Stride::default(); 5],
             delays: TierDelays::default(),
             jams: Jams::default(),
             delivered: Vec::new(),
@@ -227,13 +224,16 @@ impl Ramp {
 
     fn promote(&mut self, tier: Tier) {
         let (now, delay) = (self.world.now, self.delays.of(tier));
-        loop {
+        let mut spent = Duration::ZERO;
+        while spent < LOOK {
             let mut due = DueMail::new(tier);
-            let mut count = 0;
-            while count < BATCH
-                && let Some(entry) = self.tiers.pop(tier, now.before(delay))
+            let (mut count, mut again, mut late) = (0, 0, Duration::ZERO);
+            let most = self.strides[tier.index()].most();
+            while count < most
+                && let Some((stored, entry)) = self.tiers.pop(tier, now.before(delay))
             {
                 count += 1;
+                late = late.max(now.since(stored.after(delay)));
                 due.add(entry.site.clone(), entry.tenant.clone(), entry.arrival, entry.expiry, entry);
             }
             let placed = if self.jams.asks_for_credit() {
@@ -245,10 +245,15 @@ impl Ramp {
             for (entry, placement) in placed {
                 match placement {
                     Placement::Ready => self.ready.push_back(entry),
-                    Placement::Tier(tier) => self.tiers.push(tier, now, entry),
+                    Placement::Tier(to) => {
+                        again += u64::from(to == tier);
+                        self.tiers.push(to, now, entry);
+                    }
                 }
             }
-            if count < BATCH {
+            let left = u64::try_from(self.tiers.queues[tier.index()].len()).unwrap() - again;
+            spent += self.strides[tier.index()].pause(Walked { again, left, late, delay, promoters: 1 });
+            if count < most {
                 return;
             }
         }
@@ -276,8 +281,8 @@ impl Ramp {
         self.world.fact(Fact::Pending { shard: BULK, count });
     }
 
-    fn run(&mut self, latest: Timestamp) {
-        while self.world.now < latest && self.delivered.len() < usize::try_from(MAILS).unwrap() {
+    fn run(&mut self, mails: usize, latest: Timestamp) {
+        while self.world.now < latest && self.delivered.len() < mails {
             self.pull();
             self.perform();
             let next = self.later.first_key_value().map(|((time, _), _)| *time);
@@ -302,7 +307,7 @@ impl Ramp {
 }
 
 fn outage(outage: Outage) {
-    let mut ramp = Ramp::new(outage);
+    let mut ramp = Ramp::new(outage, &format!("{RATE}/h"));
     let even = DAY / u32::try_from(MAILS).unwrap();
     for number in 0..u32::try_from(MAILS).unwrap() {
         let tenant = if number % 5 == 0 { format!("small-{}", number % 2) } else { "large".to_owned() };
@@ -312,7 +317,7 @@ fn outage(outage: Outage) {
         ramp.mail("large", "example.net", Duration::from_secs(60) * number);
     }
     let takes = HOUR.mul_f64(MAILS as f64 / RATE as f64);
-    ramp.run(ramp.back_at.after(takes + 6 * HOUR));
+    ramp.run(usize::try_from(MAILS).unwrap(), ramp.back_at.after(takes + 6 * HOUR));
     let ended = ramp.delivered.last().map_or(Duration::ZERO, |last| last.at.since(ramp.back_at));
     let mut steps: BTreeMap<u64, u64> = BTreeMap::new();
     for it in &ramp.delivered {
@@ -349,6 +354,32 @@ fn outage(outage: Outage) {
     assert_eq!(ramp.delivered.len(), usize::try_from(MAILS).unwrap());
     assert!(ended <= HOUR + takes, "it took {ended:?}");
     assert!(ramp.others.last().is_some_and(|wait| *wait < 5_000));
+}
+
+#[test]
+fn a_burst_leaves_at_the_permitted_rate() {
+    let mut ramp = Ramp::new(Outage::None, "500/s");
+    ramp.back_at = ramp.world.now;
+    for number in 0..60_000 {
+        ramp.mail("large", "google", Duration::from_micros(120) * number);
+    }
+    for number in 0..3_000 {
+        ramp.mail("small", "google", Duration::from_millis(50) * number);
+    }
+    let begun = ramp.world.now;
+    ramp.run(63_000, begun.after(Duration::from_secs(600)));
+    let mut steps: BTreeMap<u64, u64> = BTreeMap::new();
+    for it in &ramp.delivered {
+        *steps.entry(it.at.since(begun).as_secs() / 5).or_default() += 1;
+    }
+    println!("in each five seconds: {:?}", steps.values().collect::<Vec<_>>());
+    let small = ramp.delivered.iter().filter(|it| it.tenant == "small");
+    println!("slowest of small: {:?}", small.clone().map(|it| it.at.since(it.arrival)).max());
+    assert_eq!(ramp.delivered.len(), 63_000);
+    let took = ramp.delivered.last().unwrap().at.since(begun);
+    // Three quarters of a minute pass before the first of what found no room in the index comes back.
+    assert!(took < Duration::from_secs(240), "{took:?}");
+    assert!(small.clone().all(|it| it.at.since(it.arrival) < Duration::from_secs(2)));
 }
 
 #[test]

@@ -201,7 +201,12 @@ impl Trial {
                 0 => world.end(conversation, Some(failure(scope(how / 8)))),
                 1 => world.end(conversation, None),
                 2 => {
-                    world.fact(Fact::Unresolvable { ticket, permanent: how > 127, reply: reply(550) });
+                    let results = |entry: &crate::dispatcher::Entry| {
+                        let result = AttemptResult::Unresolvable { permanent: how > 127, reply: reply(550) };
+                        entry.pending.iter().map(|&index| (index, result.clone())).collect()
+                    };
+                    let results = results(&world.mails[&ticket].entry);
+                    world.fact(Fact::Unresolvable { ticket, results });
                     world.end(conversation, None);
                 }
                 _ => world.greet(conversation),
