@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use postrider_model::{Class, Domain, TenantId};
 use postrider_net::Network;
+use postrider_runtime::Hysteresis;
 use serde::Deserialize;
 
 mod text;
@@ -216,7 +217,8 @@ pub struct TimeoutsConfig {
     /// For room among the bytes in flight, before 452.
     pub room_secs: u64,
     /// From a publish to its acknowledgement, or for any answer of JetStream, before the queue counts as strained: then the
-    /// ingress is not ready, and new messages wait for `room_secs` and hear 452.
+    /// ingress is not ready, and new messages wait for `room_secs` and hear 452. A lost connection, too: mail hears 451 at once, and
+    /// the ingress is not ready after this time.
     pub strain_secs: u64,
     /// Without anything that waited half of `strain_secs`, before the queue counts as recovered.
     pub calm_secs: u64,
@@ -224,6 +226,13 @@ pub struct TimeoutsConfig {
     pub sites_ms: u64,
     /// At shutdown: for sessions to end their message, before they are cut.
     pub drain_secs: u64,
+}
+
+impl TimeoutsConfig {
+    /// What counts as strain, and when it is over.
+    pub fn patience(&self) -> Hysteresis {
+        Hysteresis::new(Duration::from_secs(self.strain_secs), Duration::from_secs(self.calm_secs))
+    }
 }
 
 impl Default for TimeoutsConfig {

@@ -149,10 +149,7 @@ impl Ingress {
             sites: with.sites,
             metrics: Metrics::register(&with.registry, &config)?,
             failures: Failures::new(config.auth.failures_per_address, config.auth.failure_window()),
-            strain: Strain::new(
-                Duration::from_secs(config.timeouts.strain_secs),
-                Duration::from_secs(config.timeouts.calm_secs),
-            ),
+            strain: Strain::new(config.timeouts.patience()),
             room: Room::new(config.bounds.bytes_in_flight, Duration::from_secs(config.timeouts.room_secs)),
             config,
         };
@@ -340,13 +337,14 @@ async fn watch_readiness(shared: &Shared, ready: &ReadinessFlag) {
         let strained = shared.strain.observe(oldest.max(silent), now);
         let fullness = shared.spool.fullness_for(Duration::from_secs(shared.config.expiry_secs));
         shared.metrics.watched(shared.room.held_bytes(), oldest, fullness);
-        // Full streams leave it ready: 452 tells senders more than a refused connection.
+        // Full streams leave it ready: 452 tells senders more than a refused connection. A lost connection is a queue that says
+        // nothing: one that comes back within `strain_secs` takes no ingress out of service, though mail hears 451 meanwhile.
         if let Some(error) = shared.spool.broken() {
             ready.unmet(format!(
                 "{error}: mail is answered with 451 until the disk is looked after and this is started again"
             ));
-        } else if !shared.spool.connected() {
-            ready.unmet("no connection to NATS: mail is answered with 451");
+        } else if strained && !shared.spool.connected() {
+            ready.unmet(format!("no answer of NATS for {:.1} s: mail is answered with 451", silent.as_secs_f64()));
         } else if strained {
             ready.unmet(format!(
                 "the queue does not keep up (oldest publish {:.1} s, JetStream silent for {:.1} s): mail waits, then hears 452",

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use postrider_runtime::Hysteresis;
 use tokio::sync::watch;
 
 /// The publishes under way and the judgement.
 #[derive(Debug)]
 pub(crate) struct Strain {
     under_way: Mutex<UnderWay>,
-    judge: Mutex<Judge>,
+    judge: Mutex<Hysteresis>,
     strained: watch::Sender<bool>,
 }
 
@@ -34,9 +35,8 @@ impl Drop for Publishing<'_> {
 }
 
 impl Strain {
-    /// Waiting longer than `limit` is strain; it is over when nothing has waited half as long for the time of `calm`.
-    pub(crate) fn new(limit: Duration, calm: Duration) -> Self {
-        let judge = Judge { limit, calm, strained: false, calm_since: None };
+    /// What counts as strain, and when it is over.
+    pub(crate) fn new(judge: Hysteresis) -> Self {
         Self { under_way: Mutex::default(), judge: Mutex::new(judge), strained: watch::Sender::new(false) }
     }
 
@@ -73,30 +73,6 @@ impl Strain {
     }
 }
 
-/// Pure: the time is handed in.
-#[derive(Debug)]
-struct Judge {
-    limit: Duration,
-    calm: Duration,
-    strained: bool,
-    calm_since: Option<Instant>,
-}
-
-impl Judge {
-    fn observe(&mut self, waited: Duration, now: Instant) -> bool {
-        if waited > self.limit {
-            self.strained = true;
-        }
-        if waited > self.limit / 2 {
-            self.calm_since = None;
-        } else {
-            let since = *self.calm_since.get_or_insert(now);
-            self.strained &= now.saturating_duration_since(since) < self.calm;
-        }
-        self.strained
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -111,7 +87,7 @@ mod tests {
 
     #[test]
     fn strain_begins_above_the_limit_and_ends_after_a_calm_period() {
-        let strain = Strain::new(secs(4), secs(5));
+        let strain = Strain::new(Hysteresis::new(secs(4), secs(5)));
         let start = Instant::now();
         assert!(!strain.observe(secs(4), start));
         assert!(strain.observe(secs(5), start + secs(1)));
@@ -124,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_oldest_publish_counts_until_it_is_acknowledged() {
-        let strain = Strain::new(secs(4), secs(5));
+        let strain = Strain::new(Hysteresis::new(secs(4), secs(5)));
         let start = Instant::now();
         let first = strain.publishing(start);
         let _second = strain.publishing(start + secs(2));
@@ -135,7 +111,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_let_go_when_the_strain_is_over() {
-        let strain = Strain::new(secs(4), secs(0));
+        let strain = Strain::new(Hysteresis::new(secs(4), secs(0)));
         assert!(strain.eases_within(secs(1)).await);
         strain.observe(secs(5), Instant::now());
         assert!(!strain.eases_within(secs(1)).await);

@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use postrider_control::ControlConfig;
@@ -13,7 +12,7 @@ use postrider_ingress::IngressConfig;
 use postrider_model::{Domain, MemberId, ShardLayout, Snapshot};
 use postrider_nats::{Member, Membership, NatsConfig, Spool};
 use postrider_runtime::telemetry::LogConfig;
-use postrider_runtime::{Admin, ClusterKey, Readiness, clock, host};
+use postrider_runtime::{Admin, ClusterKey, Hysteresis, Readiness, clock, host, watch_connection};
 use prometheus::Registry;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -170,6 +169,8 @@ pub struct Process {
     pub membership: Membership,
     /// Its name.
     pub member: MemberId,
+    /// How long NATS may be out of reach before the process is not ready, and how long it must be back.
+    patience: Hysteresis,
 }
 
 impl Process {
@@ -193,7 +194,8 @@ impl Process {
         let membership = spool.join(me, snapshot.clone());
         let registry = Registry::new();
         let readiness = Readiness::new();
-        Ok(Self { spool, snapshot, registry, readiness, membership, member })
+        let patience = config.ingress.as_ref().map_or_else(Hysteresis::default, |ingress| ingress.timeouts.patience());
+        Ok(Self { spool, snapshot, registry, readiness, membership, member, patience })
     }
 
     /// Serves health and metrics, and watches the connection to NATS.
@@ -206,20 +208,8 @@ impl Process {
             .with_context(|| format!("metrics and health cannot listen on {address}"))?;
         let bound = admin.local_address()?;
         let flag = self.readiness.flag("nats");
-        let spool = self.spool.clone();
-        let stop = shutdown.clone();
-        tokio::spawn(async move {
-            loop {
-                if spool.connected() {
-                    flag.met();
-                } else {
-                    flag.unmet("not connected to NATS");
-                }
-                if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
-                    return;
-                }
-            }
-        });
+        let (spool, patience, stop) = (self.spool.clone(), self.patience.clone(), shutdown.clone());
+        tokio::spawn(async move { watch_connection(|| spool.connected(), &flag, patience, &stop).await });
         tokio::spawn(async move {
             if let Err(error) = admin.run(shutdown).await {
                 tracing::error!(%error, "metrics and health ended");

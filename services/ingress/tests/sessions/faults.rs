@@ -5,12 +5,15 @@ use crate::world::{World, until};
 
 #[tokio::test]
 async fn without_nats_mail_is_put_off_at_mail() {
-    let mut world = World::start().await;
+    let mut world = World::start_with(|setup| setup.ingress.timeouts.strain_secs = 4).await;
     let mut smtp = world.alice().await;
     until(|| world.readiness.is_ready()).await;
+    let lost = std::time::Instant::now();
     world.kill_nats().await;
     smtp.say("MAIL FROM:<alice@acme.example>", "451 4.3.0").await;
     until(|| !world.readiness.is_ready()).await;
+    // JetStream had last answered up to a second before.
+    assert!(lost.elapsed() > std::time::Duration::from_secs(2), "after {:?}", lost.elapsed());
     assert!(world.readiness.to_string().contains("NATS"), "{}", world.readiness);
 }
 

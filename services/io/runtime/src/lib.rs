@@ -8,7 +8,10 @@ pub use config::{ConfigError, load_config, parse_config};
 pub mod telemetry;
 
 mod readiness;
-pub use readiness::{Readiness, ReadinessFlag};
+pub use readiness::{Readiness, ReadinessFlag, watch_connection};
+
+mod hysteresis;
+pub use hysteresis::Hysteresis;
 
 mod admin;
 pub use admin::Admin;
