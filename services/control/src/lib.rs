@@ -30,6 +30,7 @@ mod summary;
 mod life;
 mod messages;
 mod standing;
+mod whereabouts;
 
 mod events;
 mod flat;

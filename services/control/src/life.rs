@@ -1,12 +1,18 @@
 //! The life of a message, told from its records and from what delivery members say now. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use postrider_model::{Hop, MessageId, Move, Outcome, PartNumber, Record, Rule, Timestamp, WaitReason};
+use postrider_nats::Place;
 use postrider_proto::control::v1 as api;
 
 use crate::standing::{Outline, Standing};
+use crate::whereabouts::Sought;
 use crate::wire::{reply, time};
+
+/// By how much the clocks of processes and servers differ at most, as a rule.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// What is known about a message.
 pub(crate) struct Known<'a> {
@@ -19,6 +25,8 @@ pub(crate) struct Known<'a> {
     pub(crate) silent: &'a [String],
     /// What operators have ordered, in the order in which it was.
     pub(crate) orders: &'a [Rule],
+    /// Parts that wait by their records, and lie in no stream.
+    pub(crate) gone: &'a [PartNumber],
     pub(crate) now: Timestamp,
 }
 
@@ -52,6 +60,16 @@ pub(crate) fn life(known: &Known<'_>) -> Option<api::MessageLife> {
         happenings: records.iter().map(|record| happening(record)).collect(),
         notes,
     })
+}
+
+/// The parts that wait by their records and that no member says it holds.
+pub(crate) fn unheld(known: &Known<'_>) -> Vec<Sought> {
+    let mut parts: BTreeMap<PartNumber, Part<'_>> = BTreeMap::new();
+    for record in in_order(known.records) {
+        parts.entry(record.id.part).or_insert_with(|| Part::new(record)).see(record);
+    }
+    let unheld = parts.into_iter().filter(|(number, part)| !part.ended() && part.held(*number, known).is_none());
+    unheld.filter_map(|(number, part)| part.sought(number)).collect()
 }
 
 /// A record says what happened in a hop, or (`next` is empty) that the part was accepted.
@@ -148,6 +166,11 @@ impl<'a> Part<'a> {
         } else {
             let standing = self.standing(known);
             let waiting = match self.held(number, known) {
+                None if known.gone.contains(&number) => api::Waiting {
+                    reason: "missing".to_owned(),
+                    lifted_by: "nobody: it lies in no stream".to_owned(),
+                    ..api::Waiting::default()
+                },
                 Some((member, held)) => held_waiting(member, held),
                 None => self.waiting(known.now),
             };
@@ -161,6 +184,25 @@ impl<'a> Part<'a> {
         };
         let recipients = self.recipients.values().cloned().collect();
         api::PartLife { part: number, site: self.site().to_owned(), recipients, waiting }
+    }
+
+    fn sought(&self, part: PartNumber) -> Option<Sought> {
+        let place = match &self.last.next {
+            Some(Move::Tier { tier, .. }) => Place::Tier(*tier),
+            Some(Move::Hold { .. }) => Place::Hold,
+            Some(Move::Site { .. } | Move::Finished | Move::Dead { .. }) | None => Place::Ready,
+        };
+        // Its first copy was there before it was recorded as accepted; all others came after their record.
+        let since = if is_settle(self.last) { self.last.at } else { self.last.id.message.timestamp() };
+        Some(Sought {
+            message: self.last.id.message,
+            part,
+            tenant: self.last.tenant.clone(),
+            class: self.last.class,
+            site: self.site().parse().ok()?,
+            place,
+            since: since.before(CLOCKS_DIFFER),
+        })
     }
 
     fn site(&self) -> &str {
@@ -207,6 +249,10 @@ impl<'a> Part<'a> {
             return;
         }
         match &self.last.next {
+            _ if known.gone.contains(&number) => notes.push(format!(
+                "part {number} lies in no stream, and nothing that is recorded ended it: it was deleted in JetStream itself, or lost. \
+                 `postrider audit` counts it as missing"
+            )),
             Some(Move::Tier { tier, until, .. }) if *until <= known.now => notes.push(format!(
                 "part {number} was due at {until} in tier {tier}: it is on its way back, or in the hands of a delivery \
                  process that has not said so"

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use postrider_model::{Mailbox, MessageId, Outcome, Record, TenantId, Timestamp};
+use postrider_model::{Mailbox, MessageId, Outcome, PartNumber, Record, TenantId, Timestamp};
 use postrider_proto::control::v1 as api;
 use postrider_proto::control::v1::delivery_query::Ask;
 use postrider_proto::control::v1::message_service_server::MessageService;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::api::Api;
 use crate::events::{ALL_TIMES, Export, broken};
 use crate::flat::EventFilter;
-use crate::life::{Known, life};
+use crate::life::{Known, life, unheld};
 use crate::orders;
 use crate::queue::ask;
+use crate::whereabouts::{PATIENCE, is_gone};
 use crate::wire::{moment, optional, required};
 
 /// How long events are kept.
@@ -61,15 +63,16 @@ async fn get(api: &Api, request: &api::GetMessagesRequest) -> Result<api::GetMes
     let now = api.spool.server_now();
     if let Ok(message) = id.parse::<MessageId>() {
         let records = recorded(api, message, MOST_RECORDS).await?;
-        let told = tell(api, message, &records, now).await?;
+        let told = tell(api, message, &records, now, Instant::now() + PATIENCE).await?;
         return Ok(api::GetMessagesResponse { messages: vec![told] });
     }
     let since = moment("since", request.since.as_ref())?.unwrap_or_else(|| now.before(KEPT));
     let header = id.trim_start_matches('<').trim_end_matches('>');
     let found = by_header(api, header, since).await?;
     let mut messages = Vec::new();
+    let until = Instant::now() + PATIENCE;
     for (message, records) in found {
-        messages.push(tell(api, message, &records, now).await?);
+        messages.push(tell(api, message, &records, now, until).await?);
     }
     if messages.is_empty() {
         return Err(Status::not_found(format!(
@@ -113,23 +116,46 @@ async fn by_header(api: &Api, header: &str, since: Timestamp) -> Result<BTreeMap
     Ok(found)
 }
 
-async fn tell(api: &Api, message: MessageId, records: &[Record], now: Timestamp) -> Result<api::MessageLife, Status> {
+/// Tells of a message. What waits is looked for in the streams until a moment.
+async fn tell(
+    api: &Api,
+    message: MessageId,
+    records: &[Record],
+    now: Timestamp,
+    until: Instant,
+) -> Result<api::MessageLife, Status> {
     let asked = ask(api, Ask::Waiting(message.as_bytes().to_vec().into())).await?;
     let held: Vec<(String, api::WaitingPart)> = asked
         .answers
         .into_iter()
         .flat_map(|answer| answer.parts.into_iter().map(move |part| (answer.member.clone(), part)))
         .collect();
-    let known = Known { message, records, held: &held, silent: &asked.silent, orders: &[], now };
+    let known = Known { message, records, held: &held, silent: &asked.silent, orders: &[], gone: &[], now };
     match life(&known) {
         // Orders concern what waits alone, and are not read for anything else.
         Some(told) if told.parts.iter().any(|part| part.waiting.is_some()) => {
             let orders = orders::given(api).await?;
-            Ok(life(&Known { orders: &orders, ..known }).unwrap_or(told))
+            let gone = gone(api, &known, until).await?;
+            Ok(life(&Known { orders: &orders, gone: &gone, ..known }).unwrap_or(told))
         }
         Some(told) => Ok(told),
         None => Err(not_recorded(api, message, &asked.silent, now)),
     }
+}
+
+/// The parts that wait by their records and lie nowhere.
+async fn gone(api: &Api, known: &Known<'_>, until: Instant) -> Result<Vec<PartNumber>, Status> {
+    let mut gone = Vec::new();
+    for sought in unheld(known) {
+        if is_gone(&api.spool, &sought, until).await {
+            gone.push(sought.part);
+        }
+    }
+    // Of what was recorded while we looked, the look says nothing.
+    if !gone.is_empty() && recorded(api, known.message, MOST_RECORDS).await?.len() != known.records.len() {
+        gone.clear();
+    }
+    Ok(gone)
 }
 
 /// Refuses a message of which nothing is known, as [`MessageService::get_messages`] does.
@@ -138,7 +164,7 @@ pub(crate) async fn check_known(api: &Api, message: MessageId) -> Result<(), Sta
     if !recorded(api, message, 1).await?.is_empty() {
         return Ok(());
     }
-    tell(api, message, &[], now).await.map(drop)
+    tell(api, message, &[], now, Instant::now()).await.map(drop)
 }
 
 fn not_recorded(api: &Api, message: MessageId, silent: &[String], now: Timestamp) -> Status {

@@ -17,7 +17,7 @@ fn tell_with(
     now: u64,
 ) -> api::MessageLife {
     let message = MessageId::new(Timestamp::from_millis(100_000), [7; 10]);
-    life(&Known { message, records, held, silent, orders, now: Timestamp::from_millis(now * 1000) }).unwrap()
+    life(&Known { message, records, held, silent, orders, gone: &[], now: Timestamp::from_millis(now * 1000) }).unwrap()
 }
 
 fn order(id: &str, action: RuleAction, to_domain: &str, until: Option<u64>) -> Rule {

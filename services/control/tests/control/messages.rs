@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use postrider_model::{MessageId, Move, Outcome};
+use postrider_model::{MessageId, Move, Outcome, Tier};
 use postrider_proto::control::v1 as api;
 use postrider_proto::control::v1::delivery_query::Ask;
 use tonic::Code;
 
+use crate::audit::packet;
 use crate::cluster::Cluster;
 use crate::events::{accepted, attempted, message, retry, write};
 
@@ -45,12 +46,39 @@ async fn a_deferred_message_is_shown_by_our_id_with_its_next_turn() {
     let accepted = accepted(1, now);
     let until = now.after(Duration::from_secs(300));
     write(&cluster, &[accepted.clone(), attempted(&accepted, Outcome::Deferred, 451, retry(until))]).await;
+    cluster.spool.copy_to_tier(&packet(&accepted, 1), Tier::M5).await.unwrap();
     let lives = show(&cluster, &accepted.id.message.to_string()).await.unwrap();
     let waiting = lives[0].parts[0].waiting.as_ref().unwrap();
     assert_eq!((waiting.reason.as_str(), waiting.tier.as_str(), waiting.member.as_str()), ("retry", "5m", ""));
+    assert!(lives[0].notes.is_empty(), "{:?}", lives[0].notes);
     let attempt = lives[0].happenings[1].attempt.as_ref().unwrap();
     assert_eq!((attempt.exchanger.as_str(), attempt.tls.as_str()), ("mx.example.net", "TLSv1.3"));
     assert_eq!(lives[0].parts[0].recipients[0].reply.as_ref().unwrap().code, 451);
+}
+
+#[tokio::test]
+async fn a_message_that_somebody_deleted_in_jetstream_is_missing_and_not_on_its_way() {
+    let cluster = Cluster::start().await;
+    let now = cluster.spool.server_now();
+    let [due, waiting, moved] = [1, 2, 3].map(|n| accepted(n, now));
+    let of = |record| attempted(record, Outcome::Deferred, 451, retry(now.after(Duration::from_secs(300))));
+    let past = attempted(&due, Outcome::Deferred, 451, retry(now));
+    write(&cluster, &[due.clone(), past, waiting.clone(), of(&waiting), moved.clone(), of(&moved)]).await;
+    for (part, tier) in [(&waiting, Tier::M5), (&moved, Tier::H1)] {
+        cluster.spool.copy_to_tier(&packet(part, 1), tier).await.unwrap();
+    }
+    let context = async_nats::jetstream::new(async_nats::connect(cluster.server.url()).await.unwrap());
+    context.get_stream("RETRY_5m").await.unwrap().delete_message(1).await.unwrap();
+    let told = async |record: &postrider_model::Record| {
+        let life = show(&cluster, &record.id.message.to_string()).await.unwrap().remove(0);
+        (life.parts[0].waiting.clone().unwrap().reason, life.notes.join(" "))
+    };
+    for gone in [&due, &waiting] {
+        let (reason, notes) = told(gone).await;
+        assert_eq!(reason, "missing");
+        assert!(notes.contains("lies in no stream") && !notes.contains("on its way"), "{notes}");
+    }
+    assert_eq!(told(&moved).await, ("retry".to_owned(), String::new()), "promoters put it into another tier");
 }
 
 #[tokio::test]

@@ -74,6 +74,12 @@ impl Spool {
         PlaceScan { readers: self.streams_of(place).into_iter().map(reader).collect() }
     }
 
+    /// The same from what was stored at that time on.
+    pub fn scan_place_since(&self, place: Place, filter: &RuleFilter, since: Timestamp) -> PlaceScan {
+        let reader = |stream| (stream, Reader::from_time(self, stream, narrow(place, filter), since));
+        PlaceScan { readers: self.streams_of(place).into_iter().map(reader).collect() }
+    }
+
     /// Looks through HOLD from behind a sequence on.
     pub fn scan_hold(&self, after: u64) -> PlaceScan {
         let reader = Reader::after(self, StreamName::Hold, subject::ALL_HELD.to_owned(), after);
