@@ -1,11 +1,14 @@
-//! One message to 50 recipients at 5 sites: each gets it once, whatever the class; only the conversations differ.
+//! One message to many: 50 recipients at 5 sites, whatever the class (only the conversations differ), and 1,000 at 400 sites. Each
+//! gets it once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::Result;
 use postrider_tests::cluster::Plan;
 use postrider_tests::mail::Mail;
 use postrider_tests::provider::{LedgerLine, Provider};
+use postrider_tests::streams;
 
 const SITES: usize = 5;
 const EACH: usize = 10;
@@ -56,5 +59,27 @@ fn a_bulk_message_goes_to_each_recipient_in_a_transaction_of_its_own() -> Result
     files.sort_unstable();
     files.dedup();
     assert_eq!(files.len(), SITES * EACH);
+    Ok(())
+}
+
+#[test]
+fn a_message_to_1000_recipients_at_400_sites_reaches_each_of_them_once() -> Result<()> {
+    let provider = Provider::start(&[])?;
+    let cluster = Plan::new()?.route("*", provider.address).start()?;
+    let to: BTreeSet<String> = (0..1_000).map(|number| format!("user{number}@site{}.example", number % 400)).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let mail = Mail::new(&cluster.sender("news"), &to, "thousand").field("X-Postrider-Class: bulk");
+    let id = cluster.submit(&mail)?;
+    let life = cluster.end_of(&id)?;
+    assert_eq!(life.events(), ["delivered"]);
+    let parts = life.0["parts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let sites: BTreeSet<&str> = parts.iter().filter_map(|part| part["site"].as_str()).collect();
+    assert_eq!((parts.len(), sites.len()), (1_000, 400));
+    // Nothing is left that could come once more.
+    streams::until_empty(cluster.ready.nats, Duration::from_secs(60))?;
+    let lines = provider.lines_of("thousand")?;
+    let mut got: Vec<&str> = lines.iter().map(|line| line.rcpt_to.as_str()).collect();
+    got.sort_unstable();
+    assert_eq!(got, to, "each recipient once");
     Ok(())
 }
