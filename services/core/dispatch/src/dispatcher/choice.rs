@@ -160,7 +160,7 @@ impl Dispatcher {
         };
         let (Some(held), Some(lane)) = (self.index.get(ticket), self.lanes.lane(talk.lane)) else { return };
         let urgent_waits = held.entry.class == Class::Bulk && lane.queues[Class::Transactional].len() > 0;
-        let may_go = !talk.is_over(now) && !urgent_waits && held.entry.expiry > now;
+        let may_go = !talk.is_over(now) && !urgent_waits;
         let (lane, leave) = (talk.lane, talk.leave_for(held.entry.cost(), now));
         match leave.filter(|_| may_go) {
             Some(recipients) => {
