@@ -138,7 +138,11 @@ impl Auditor {
             let totals = keeper.books.totals();
             let mut scan = Scan::default();
             let memory = &keeper.memory;
-            let see = |found: postrider_nats::Waiting| scan.see(&found.outline, |part| memory.is_taken(part));
+            let see = |found: postrider_nats::Waiting| {
+                if span.tenant.as_ref().is_none_or(|tenant| tenant.as_str() == found.outline.tenant) {
+                    scan.see(&found.outline, |part| memory.is_taken(part));
+                }
+            };
             self.spool.scan_waiting(false, see).await?;
             let mut meanwhile = Meanwhile::default();
             let see = |record: &Record, changes: &[Change]| {

@@ -10,8 +10,8 @@ use postrider_nats::{Place, ReadError, Spool};
 use super::compare::HourOf;
 use super::count::hour_of;
 
-/// The most parts that are looked at by name.
-const MOST_PARTS: usize = 20_000_000;
+/// The most parts that are looked at by name, and of those the most that wait: some hundred bytes each.
+const MOST_PARTS: usize = 5_000_000;
 
 /// A copy is there before its original goes; this long later both have been seen by every replica.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ async fn once(spool: &Spool, hours: &BTreeSet<HourOf>) -> Result<(Named, Vec<Mis
         .scan_waiting(true, |found| {
             let outline = found.outline;
             let of = (hour_of(&outline.message), outline.tenant);
-            if hours.contains(&of) {
+            if hours.contains(&of) && waiting.len() <= MOST_PARTS {
                 let slot = waiting.entry((outline.message, outline.part)).or_default();
                 slot.pending |= bits(outline.pending.into_iter());
                 slot.tenant = of.1;
@@ -118,6 +118,10 @@ async fn once(spool: &Spool, hours: &BTreeSet<HourOf>) -> Result<(Named, Vec<Mis
         .await?;
     if unreadable > 0 {
         named.notes.push(format!("{unreadable} records in the streams cannot be read; delivery buries them"));
+    }
+    if waiting.len() > MOST_PARTS {
+        named.notes.push(too_many());
+        return Ok((named, Vec::new()));
     }
     let mut parts: HashMap<PartOf, Part> = HashMap::new();
     let since = Timestamp::from_millis(first * 3_600_000);
@@ -139,15 +143,19 @@ async fn once(spool: &Spool, hours: &BTreeSet<HourOf>) -> Result<(Named, Vec<Mis
                 }
             }
             if parts.len() > MOST_PARTS {
-                named.notes.push(format!(
-                    "more than {MOST_PARTS} parts to look at by name: narrow it with --since, --until or --tenant"
-                ));
+                // What was counted of them so far is not all.
+                named.hours.clear();
+                named.notes.push(too_many());
                 return Ok((named, Vec::new()));
             }
         }
     }
     let missing = sum_up(&mut named.hours, &parts, &waiting);
     Ok((named, missing))
+}
+
+fn too_many() -> String {
+    format!("more than {MOST_PARTS} parts to look at by name: narrow it with --since, --until or --tenant")
 }
 
 fn enter(parts: &mut HashMap<PartOf, Part>, hours: &mut BTreeMap<HourOf, ByName>, record: &Record, moved: bool) {
