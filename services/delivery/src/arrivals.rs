@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use postrider_dispatch::rules::{Order, Rules};
 use postrider_dispatch::settle::{BodyState, Settle, SettlePlan};
-use postrider_model::{Domain, Move, Record, ShardId, Snapshot};
+use postrider_model::{Domain, Move, ShardId, Snapshot};
 use postrider_nats::{Handle, Leased, Undecodable};
 use postrider_net::{Resolved, SiteResolver};
 use postrider_proto::Packet;
@@ -16,7 +16,7 @@ use postrider_runtime::clock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::held::{Arrival, Held, Turn, accepted, body_state, moved, turn};
+use crate::held::{Arrival, Held, stay};
 use crate::settlement::Settlements;
 use crate::worker::Input;
 
@@ -90,11 +90,11 @@ impl Arrivals {
         }
         let envelope = leased.packet.envelope();
         if envelope.state.hop == 0 {
-            settlements.journal.note(accepted(&leased, shard, clock::now()));
+            settlements.journal.note(stay(&leased.packet, shard).accepted());
         }
         let Some(domain) = envelope.pending().next().map(|(_, recipient)| recipient.domain().clone()) else {
             // Nobody is left to send to.
-            let settle = moving(moved(&leased, shard, Move::Finished, clock::now()), &leased);
+            let settle = moving(&leased, shard, Move::Finished);
             return finish(settlements.clone(), settle, leased.handle, leased.packet, on_the_way, inputs.clone());
         };
         let order = self.rules.borrow().order(envelope, None, clock::now());
@@ -126,10 +126,11 @@ impl Arrivals {
     }
 
     fn place(&self, resolved: Resolved, leased: Leased, shard: ShardId, settlements: &Settlements) -> Arrival {
-        match turn(&leased, shard, resolved, &settlements.spool.layout()) {
-            Turn::Stays(plan, site) => Arrival::Dispatch(Held::new(leased, shard, Some(plan), site)),
-            Turn::Moves(next) => {
-                let settle = moving(moved(&leased, shard, next, clock::now()), &leased);
+        let Resolved { site, slices, plan } = resolved;
+        match stay(&leased.packet, shard).elsewhere(&site, slices, &settlements.spool.layout()) {
+            None => Arrival::Dispatch(Held::new(leased, shard, Some(plan), site)),
+            Some(next) => {
+                let settle = moving(&leased, shard, next);
                 let site = leased.packet.envelope().state.site.clone();
                 Arrival::Elsewhere(Held::new(leased, shard, None, site), Box::new(settle))
             }
@@ -137,9 +138,10 @@ impl Arrivals {
     }
 }
 
-fn moving(record: Record, leased: &Leased) -> Settle {
-    let next = record.next.clone().unwrap_or(Move::Finished);
-    Settle::new(SettlePlan { id: record.id, record: Some(record), body: body_state(leased), next })
+fn moving(leased: &Leased, shard: ShardId, next: Move) -> Settle {
+    let (packet, body) = (&leased.packet, BodyState::from(leased.packet.body()));
+    let record = Some(stay(packet, shard).moved(next.clone(), clock::now()));
+    Settle::new(SettlePlan { id: packet.id(), record, body, next })
 }
 
 /// The rest of the settle of a hop that has its record already; `None` if it has none.

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use postrider_dispatch::dispatcher::{AttemptResult, Entry, Exchange, Plan, Source, Ticket};
+use postrider_dispatch::dispatcher::{Entry, Exchange, Plan, Source, Ticket};
 use postrider_dispatch::rules::Order;
-use postrider_dispatch::settle::{BodyState, Settle};
-use postrider_model::{Attempt, Body, BodyRef, Move, Outcome, RecipientOutcome, Record, ShardId, SiteName, Timestamp};
+use postrider_dispatch::settle::Settle;
+use postrider_dispatch::stay::Stay;
+use postrider_model::{Attempt, Body, Record, ShardId, SiteName, Timestamp};
 use postrider_nats::{Handle, Leased};
-use postrider_net::{DnsFailure, Plan as ExchangersPlan, Resolved};
+use postrider_net::{DnsFailure, Plan as ExchangersPlan};
 use postrider_proto::Packet;
 
 /// An envelope that is ours for now. A process has hundreds of thousands of them waiting: what is not needed to wait can be
@@ -71,28 +72,6 @@ pub enum Arrival {
     Ordered(Held, Order),
 }
 
-/// What a resolved envelope means for its shard.
-pub enum Turn {
-    /// It stays here.
-    Stays(Arc<ExchangersPlan>, SiteName),
-    /// It belongs to another shard now.
-    Moves(Move),
-}
-
-/// Moves between shards that a part may make for each of its attempts: a part that two processes would push to and fro is
-/// sent from where it is.
-const MOVES_PER_ATTEMPT: u32 = 8;
-
-/// Decides whether a part whose exchangers were just looked up stays in its shard.
-pub fn turn(leased: &Leased, shard: ShardId, resolved: Resolved, layout: &postrider_model::ShardLayout) -> Turn {
-    let envelope = leased.packet.envelope();
-    let Resolved { site, slices, plan } = resolved;
-    let slice = postrider_model::ShardLayout::slice_of(&envelope.message, slices);
-    let belongs = layout.shard_of(envelope.class, &site, slice);
-    let tired = envelope.state.hop > MOVES_PER_ATTEMPT * (envelope.state.attempt + 1);
-    if belongs == shard || tired { Turn::Stays(plan, site) } else { Turn::Moves(Move::Site { site, slice }) }
-}
-
 impl Held {
     /// An envelope fresh from its shard.
     pub fn new(leased: Leased, shard: ShardId, plan: Option<Arc<ExchangersPlan>>, site: SiteName) -> Self {
@@ -138,93 +117,16 @@ impl Held {
 
     /// The record of a turn that ends as planned; `packet` is its own.
     pub fn record(&self, packet: &Packet, plan: &Plan, now: Timestamp) -> Record {
-        let mut record = base_record(packet, self.shard, now);
-        record.site = self.site.clone();
-        let envelope = packet.envelope();
-        // An attempt that was put back is none: the record of a move that follows would show it under the number of the one before.
-        let attempt = self.attempt.as_deref().filter(|_| plan.attempted).cloned();
-        record.attempt = attempt.map(|attempt| Attempt { number: envelope.state.attempt + 1, ..attempt });
-        record.outcomes = plan
-            .outcomes
-            .iter()
-            .filter_map(|(index, outcome, reply)| {
-                let recipient = envelope.recipients.get(usize::try_from(*index).ok()?)?.clone();
-                Some(RecipientOutcome { index: *index, recipient, outcome: *outcome, reply: reply.clone() })
-            })
-            .collect();
-        record.next = Some(plan.next.clone());
-        record.body = shared_body(packet, &plan.next);
-        record
+        stay(packet, self.shard).turned(&self.site, plan, self.attempt.as_deref(), now)
     }
 }
 
-/// The results of finding nobody to talk to.
-pub fn unresolvable(pending: &[u32], failure: &DnsFailure) -> Vec<(u32, AttemptResult)> {
-    let result = AttemptResult::Unresolvable { permanent: failure.is_permanent(), reply: failure.reply() };
-    pending.iter().map(|&index| (index, result.clone())).collect()
+/// What a packet is about, for the records of it.
+pub fn stay(packet: &Packet, shard: ShardId) -> Stay<'_> {
+    Stay { envelope: packet.envelope(), body: packet.body(), shard }
 }
 
 /// The name of a source in limits and records.
 pub fn source_of(source: Option<IpAddr>) -> Source {
     source.map_or_else(|| Source::new("default"), |address| Source::new(&address.to_string()))
-}
-
-/// Where the body of a leased packet is.
-pub fn body_state(leased: &Leased) -> BodyState {
-    BodyState::from(leased.packet.body())
-}
-
-/// The record of acceptance: for whoever first takes hop 0.
-pub fn accepted(leased: &Leased, shard: ShardId, now: Timestamp) -> Record {
-    let mut record = base_record(&leased.packet, shard, now);
-    record.outcomes = each_pending(leased, Outcome::Accepted);
-    record.at = record.arrival;
-    record
-}
-
-/// The record of a part that moves to another shard because its site is another.
-pub fn moved(leased: &Leased, shard: ShardId, next: Move, now: Timestamp) -> Record {
-    let mut record = base_record(&leased.packet, shard, now);
-    record.outcomes = each_pending(leased, Outcome::Moved);
-    record.body = shared_body(&leased.packet, &next);
-    record.next = Some(next);
-    record
-}
-
-fn each_pending(leased: &Leased, outcome: Outcome) -> Vec<RecipientOutcome> {
-    let pending = leased.packet.envelope().pending();
-    pending
-        .map(|(index, recipient)| RecipientOutcome { index, recipient: recipient.clone(), outcome, reply: None })
-        .collect()
-}
-
-fn base_record(packet: &Packet, shard: ShardId, now: Timestamp) -> Record {
-    let envelope = packet.envelope();
-    Record {
-        id: envelope.id(),
-        at: now,
-        shard,
-        tenant: envelope.tenant.clone(),
-        class: envelope.class,
-        campaign: envelope.campaign.clone(),
-        pool: envelope.pool.clone(),
-        site: envelope.state.site.clone(),
-        sender: envelope.sender.clone(),
-        header_message_id: envelope.header_message_id.clone(),
-        arrival: envelope.arrival,
-        size_bytes: envelope.size_bytes,
-        metadata: envelope.metadata.clone(),
-        attempt: None,
-        outcomes: Vec::new(),
-        next: None,
-        body: None,
-    }
-}
-
-/// The body that others share, of a part that has ended: who counts the ends knows by it when nobody needs it any more.
-fn shared_body(packet: &Packet, next: &Move) -> Option<BodyRef> {
-    match (next, packet.body()) {
-        (Move::Finished, Body::Stored(stored)) if stored.shared && stored.parts > 0 => Some(stored.clone()),
-        _ => None,
-    }
 }

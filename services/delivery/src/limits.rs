@@ -14,9 +14,6 @@ use prost::Message;
 
 use crate::fence::SharedFence;
 
-/// How long until an owner that did not answer is asked again.
-const UNANSWERED: Duration = Duration::from_secs(1);
-
 /// The limit owners of the shards that this process owns. Cheap to clone.
 #[derive(Clone)]
 pub struct OwnedLimits {
@@ -149,11 +146,6 @@ fn told(grant: Grant, own: Timestamp, now: Timestamp) -> Grant {
         }
         Grant::Wait { until, reason } => Grant::Wait { until: at(until), reason },
     }
-}
-
-/// What the dispatcher hears when an owner cannot be reached.
-pub fn unanswered(now: Timestamp) -> Grant {
-    Grant::Wait { until: now.after(UNANSWERED), reason: WaitReason::LimitOwner }
 }
 
 fn wire_ask(ask: &Ask) -> wire::Ask {

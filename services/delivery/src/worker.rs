@@ -159,7 +159,7 @@ impl Worker {
             // What waited for it is looked at after every input.
             Input::Left => {}
             Input::Reread(ticket, envelope) => self.reread(ticket, &envelope),
-            Input::Answered(request, grant) => self.fact(act::granted(request, grant)),
+            Input::Answered(request, grant) => self.fact(Fact::answered(request, grant)),
             Input::Body(ticket, Ok(loaded)) => {
                 if let Some(held) = self.held.get_mut(&ticket) {
                     let bytes = loaded.bytes();

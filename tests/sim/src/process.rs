@@ -24,7 +24,8 @@ use std::time::Duration;
 use postrider_dispatch::dispatcher::DispatcherConfig;
 use postrider_dispatch::limits::Shaping;
 use postrider_dispatch::ownership::{
-    FENCE, Fence, Lease, MonotonicMillis, OwnershipStep, RENEW_EVERY, Renewal, TTL, decide, is_overwritten, quiet_after,
+    FENCE, Fence, Lease, MEMBER_TTL, MonotonicMillis, OwnershipStep, RENEW_EVERY, Renewal, decide, is_overwritten,
+    quiet_after,
 };
 use postrider_dispatch::retry::FullTiers;
 use postrider_dispatch::rules::Rules;
@@ -348,7 +349,7 @@ async fn membership(
                 revision = Some(renewed);
                 // A shard is lost if the answer comes after the fence has closed, whenever it was asked for.
                 if here.sim.now().since(before) >= FENCE {
-                    ends_by_itself_until = before.after(TTL);
+                    ends_by_itself_until = before.after(MEMBER_TTL);
                 }
                 before = sent;
                 drop(standing.send(Standing::Renewed(sent)));

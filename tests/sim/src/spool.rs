@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use postrider_dispatch::ownership::Lease;
+use postrider_dispatch::ownership::{Lease, MEMBER_TTL};
 use postrider_model::{
     Body, BodyRef, Class, EnvelopeId, MemberId, Record, ShardId, ShardLayout, Tier, TierDelays, Timestamp,
 };
@@ -40,7 +40,6 @@ const MOVE_WAIT: Duration = Duration::from_secs(25);
 pub const OURS_FOR: Duration = Duration::from_secs(20);
 const READY_WAIT: Duration = Duration::from_secs(20 * 60);
 /// How long a member lives without a renewal.
-const MEMBER_TTL: Duration = Duration::from_secs(15);
 /// How long a request for mail stays open, and how long after that it is given up here.
 const OPEN: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(500);

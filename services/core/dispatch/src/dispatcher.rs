@@ -68,7 +68,7 @@ use alarm::{Alarm, Alarms};
 use asking::Request;
 use bodies::Bodies;
 use conversation::Talk;
-use index::{Index, Stage};
+use index::Index;
 use jams::Jams;
 use lane::Lanes;
 use moves::Moves;
@@ -175,12 +175,7 @@ impl Dispatcher {
             Fact::Waiting { request, until, reason } => self.told_to_wait(request, until, reason),
             Fact::Ready(conversation) => self.conversation_ready(conversation),
             Fact::Attempted { ticket, conversation: _, results } => self.attempted(ticket, &results),
-            Fact::Unresolvable { ticket, results } => {
-                // Another conversation may have it by now: then the one that did not come about says nothing of it.
-                if !self.index.get(ticket).is_some_and(|held| matches!(held.stage, Stage::InFlight(_))) {
-                    self.attempted(ticket, &results);
-                }
-            }
+            Fact::Unresolvable { ticket, permanent, reply } => self.unresolvable(ticket, permanent, reply),
             Fact::ConversationEnded { conversation, failure } => {
                 self.conversation_ended(conversation, failure.as_ref());
             }
@@ -235,11 +230,6 @@ impl Dispatcher {
     /// Whose an envelope is; `None` if it is not held.
     pub fn tenant(&self, ticket: Ticket) -> Option<&TenantId> {
         self.index.get(ticket).map(|held| &held.entry.tenant)
-    }
-
-    /// Positions of an envelope's recipients that have no terminal outcome yet; none if it is not held.
-    pub fn pending(&self, ticket: Ticket) -> &[u32] {
-        self.index.get(ticket).map_or(&[], |held| &*held.entry.pending)
     }
 
     /// Bytes of bodies in memory, and on their way there.

@@ -15,6 +15,8 @@ pub mod retry;
 
 pub mod reply_class;
 
+pub mod stay;
+
 pub mod settle;
 
 pub mod ownership;

@@ -2,7 +2,7 @@
 //! Decides only; the leases are taken by compare-and-swap in the shell, and whoever loses that race has nothing.
 
 mod fence;
-pub use fence::{FENCE, Fence, MonotonicMillis, RENEW_EVERY, Renewal, TTL};
+pub use fence::{FENCE, Fence, MEMBER_TTL, MonotonicMillis, RENEW_EVERY, Renewal};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

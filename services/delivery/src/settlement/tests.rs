@@ -5,10 +5,9 @@
 #[path = "../../../io/nats/tests/nats/server.rs"]
 mod server;
 
-use postrider_dispatch::dispatcher::Plan;
 use postrider_dispatch::settle::{BodyState, SettlePlan};
 use postrider_model::{
-    Attempt, Class, Envelope, EnvelopeState, MessageId, Outcome, RecipientOutcome, Record, ReversePath, Tier,
+    Class, Envelope, EnvelopeState, MessageId, Outcome, RecipientOutcome, Record, ReversePath, Tier,
 };
 use postrider_nats::{Leased, NatsConfig};
 use prometheus::{Histogram, HistogramOpts};
@@ -16,7 +15,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::server::{Server, eventually};
 use super::*;
-use crate::held::Held;
 
 fn shard() -> ShardId {
     "t00".parse().unwrap()
@@ -166,33 +164,6 @@ async fn what_was_handed_out_by_a_consumer_that_is_gone_ends_by_its_sequence() {
     let left = pull(&spool).await;
     assert_ne!(left.packet.id(), first, "only the other one is left");
     assert_eq!(spool.depths().await.unwrap().iter().map(|depth| depth.count).sum::<u64>(), 1);
-}
-
-#[tokio::test]
-async fn a_record_shows_the_attempt_that_it_counts_and_none_that_was_put_back() {
-    let server = Server::start();
-    let spool = server.spool().await;
-    let tried_once = packet(1, hello());
-    let state = EnvelopeState { hop: 1, attempt: 1, ..tried_once.envelope().state.clone() };
-    spool.publish_ready(&tried_once.with_state(state)).await.unwrap();
-    let leased = pull(&spool).await;
-    let packet = leased.packet.clone();
-    let mut held = Held::new(leased, shard(), None, packet.envelope().state.site.clone());
-    let conversation = Attempt {
-        number: 0,
-        source: "127.0.1.1".into(),
-        exchanger: "mx.example.net".into(),
-        address: "127.0.2.1:25".into(),
-        tls: String::new(),
-        began: clock::now(),
-    };
-    held.attempt = Some(Box::new(conversation));
-    let number = |attempted| {
-        let outcomes = vec![(0, Outcome::Moved, None)];
-        let plan = Plan { attempted, outcomes, next: Move::Finished };
-        held.record(&packet, &plan, clock::now()).attempt.map(|attempt| attempt.number)
-    };
-    assert_eq!((number(true), number(false)), (Some(2), None));
 }
 
 #[tokio::test]

@@ -18,18 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Input, Settling, Talk, Worker, is_extra};
 use crate::conversation::{ConversationTask, Job, Order};
 use crate::held::{Held, Loaded};
-use crate::limits::{Question, decode_answer, encode_question, unanswered};
+use crate::limits::{Question, decode_answer, encode_question};
 use crate::settlement::{ShardIsLost, Unfinished};
 
 /// The owner of a limit answers within this time, or is taken for absent.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-
-pub(super) fn granted(request: RequestId, grant: Grant) -> Fact {
-    match grant {
-        Grant::Granted(permit) => Fact::Granted { request, permit },
-        Grant::Wait { until, reason } => Fact::Waiting { request, until, reason },
-    }
-}
 
 pub(super) const fn scope(scope: FailureScope) -> &'static str {
     match scope {
@@ -78,17 +71,19 @@ impl Worker {
     fn ask(&mut self, shard: ShardId, request: RequestId, question: Question) {
         let now = clock::now();
         if self.tools.limits.owns(shard) {
-            let grant = self.tools.limits.answer(shard, &question, now).unwrap_or_else(|| unanswered(now));
-            self.dispatcher.handle(granted(request, grant), now);
+            let grant = self.tools.limits.answer(shard, &question, now).unwrap_or_else(|| Grant::unanswered(now));
+            self.dispatcher.handle(Fact::answered(request, grant), now);
             return;
         }
         let (spool, inputs) = (self.tools.spool.clone(), self.inputs.clone());
         tokio::spawn(async move {
             let grant = match spool.ask_limit(shard, encode_question(&question), ANSWER_WITHIN).await {
-                Ok(answer) => decode_answer(answer, now).ok().flatten().unwrap_or_else(|| unanswered(clock::now())),
+                Ok(answer) => {
+                    decode_answer(answer, now).ok().flatten().unwrap_or_else(|| Grant::unanswered(clock::now()))
+                }
                 Err(error) => {
                     tracing::debug!(%shard, %error, "the owner of a limit does not answer");
-                    unanswered(clock::now())
+                    Grant::unanswered(clock::now())
                 }
             };
             // The worker ends only with the process.

@@ -5,11 +5,10 @@ use postrider_dispatch::dispatcher::{Fact, Ticket};
 use postrider_dispatch::settle::Settle;
 use postrider_model::EnvelopeId;
 use postrider_nats::Handle;
-use postrider_net::DnsFailure;
 
 use super::{EXTRA, Input, Settling, Worker};
 use crate::arrivals::{OnTheWay, finish, repeat};
-use crate::held::{Arrival, Held, unresolvable};
+use crate::held::{Arrival, Held};
 use crate::settlement::{Settlements, Unfinished};
 
 impl Worker {
@@ -39,7 +38,6 @@ impl Worker {
             }
             return;
         }
-        let results = failure.map(|failure: DnsFailure| unresolvable(&packet.envelope().state.pending, &failure));
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         if let Some(settle) = elsewhere {
@@ -60,8 +58,8 @@ impl Worker {
             Some(order) => Fact::ArrivedUnder { entry, order },
             None => Fact::Arrived(entry),
         });
-        if let Some(results) = results {
-            self.fact(Fact::Unresolvable { ticket, results });
+        if let Some(failure) = failure {
+            self.fact(Fact::Unresolvable { ticket, permanent: failure.is_permanent(), reply: failure.reply() });
         }
     }
 

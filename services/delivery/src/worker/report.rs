@@ -1,7 +1,6 @@
 //! What conversations report, told to the dispatcher.
 
-use postrider_dispatch::dispatcher::{AttemptResult, Conversation, Fact};
-use postrider_model::{EnhancedCode, Reply};
+use postrider_dispatch::dispatcher::{Conversation, Fact};
 
 use super::{Worker, act};
 use crate::conversation::Report;
@@ -39,13 +38,9 @@ impl Worker {
                     return;
                 }
                 held.attempt = Some(Box::new(attempt));
-                if permanent {
-                    let reply =
-                        failure.reply.unwrap_or_else(|| Reply::new(550, Some(EnhancedCode(5, 4, 4)), &failure.text));
-                    let result = AttemptResult::Unresolvable { permanent, reply };
-                    let results =
-                        self.dispatcher.pending(ticket).iter().map(|&index| (index, result.clone())).collect();
-                    self.fact(Fact::Unresolvable { ticket, results });
+                // What is so for good has its reply.
+                if let (true, Some(reply)) = (permanent, failure.reply) {
+                    self.fact(Fact::Unresolvable { ticket, permanent, reply });
                 }
             }
             Report::Ended { failure } => {

@@ -20,7 +20,7 @@ use crate::config::NatsConfig;
 use crate::link::Link;
 
 mod settings;
-pub(crate) use settings::{Consumer, MEMBER_TTL, MOVE_WAIT, TIER_UNACKNOWLEDGED, consumer_of};
+pub(crate) use settings::{Consumer, MOVE_WAIT, TIER_UNACKNOWLEDGED, consumer_of};
 
 mod compare;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use postrider_dispatch::ownership::MEMBER_TTL;
 use postrider_model::{MemberId, ShardId, Timestamp};
 use postrider_proto::config::v1 as wire;
 use prost::Message;
@@ -13,7 +14,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::bucket::{self, Bucket, BucketError, Entry, Expected, Seen};
-use crate::layout::MEMBER_TTL;
 use crate::spool::{API_TIMEOUT, Spool};
 
 /// A process of the cluster.
@@ -74,9 +74,6 @@ impl Spool {
 }
 
 impl LeaseStore {
-    /// How long a member lives after its last renewal.
-    pub const MEMBER_TTL: Duration = MEMBER_TTL;
-
     /// Begins a member's life, over whatever is left of a former one. A process that still lives under this id finds out
     /// at its next renewal. Returns the revision to renew.
     ///
@@ -87,7 +84,7 @@ impl LeaseStore {
         self.bucket.put_for(&key, value, Expected::Whatever, MEMBER_TTL, API_TIMEOUT).await
     }
 
-    /// Lives on for another [`LeaseStore::MEMBER_TTL`]; returns the next revision to renew.
+    /// Lives on for another [`MEMBER_TTL`]; returns the next revision to renew.
     ///
     /// # Errors
     /// [`BucketError::Conflict`] if the life has ended meanwhile, or another process lives under this id.

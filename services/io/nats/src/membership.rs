@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use postrider_dispatch::ownership::{FENCE, TTL};
+use postrider_dispatch::ownership::{FENCE, MEMBER_TTL, RENEW_EVERY};
 use postrider_model::Snapshot;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,10 +15,6 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::bucket::BucketError;
 use crate::lease::{LeaseStore, Member};
 use crate::spool::Spool;
-
-/// How often a membership is renewed. A server that hangs for 10 s must not outlast the fence (12 s): what is left for the last
-/// renewal before it and the first one after it is two seconds.
-const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// How long an answer is waited for before it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
@@ -135,7 +131,7 @@ impl Life {
         let before = self.sender.borrow().renewed;
         // Shards are lost if the answer comes after the fence has closed, whenever it was asked for.
         if let Some(before) = before.filter(|before| before.elapsed() >= FENCE) {
-            self.ends_by_itself_until = Some(before + TTL);
+            self.ends_by_itself_until = Some(before + MEMBER_TTL);
         }
         self.sender.send_replace(Standing { renewed: Some(sent), replaced: false });
         Ok(Beat::Renewed)

@@ -13,7 +13,6 @@ use super::{Here, SharedFence};
 use crate::exec::{Life, Sim};
 use crate::judge::Judge;
 
-const UNANSWERED: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
@@ -189,21 +188,17 @@ pub async fn answer_limits(shard: ShardId, here: Here) {
     }
 }
 
-fn unanswered(now: Timestamp) -> Grant {
-    Grant::Wait { until: now.after(UNANSWERED), reason: WaitReason::LimitOwner }
-}
-
 /// Asks a limit's owner, wherever it is: at once if it is here.
 pub fn ask_here(here: &Here, shard: ShardId, question: &Question) -> Option<Grant> {
     let now = here.now();
-    here.limits.owns(shard).then(|| here.limits.answer(shard, question, now).unwrap_or_else(|| unanswered(now)))
+    here.limits.owns(shard).then(|| here.limits.answer(shard, question, now).unwrap_or_else(|| Grant::unanswered(now)))
 }
 
 /// Asks the owner in another process.
 pub async fn ask_there(here: Here, shard: ShardId, question: Question) -> Grant {
     let asked = here.now();
     let answer = here.world.bus.ask(shard, question).await;
-    answer.and_then(|answer| decode(answer, asked)).unwrap_or_else(|| unanswered(here.now()))
+    answer.and_then(|answer| decode(answer, asked)).unwrap_or_else(|| Grant::unanswered(here.now()))
 }
 
 /// Gives a permit back.

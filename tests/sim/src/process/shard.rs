@@ -8,13 +8,13 @@ use postrider_dispatch::ownership::{Lease, is_overwritten};
 use postrider_dispatch::rules::Order;
 use postrider_dispatch::settle::{Settle, SettlePlan};
 use postrider_dispatch::takeover::{Release, ReleaseStep, Takeover, TakeoverFailure, TakeoverStep};
-use postrider_model::{Move, Outcome, ShardId, SiteName, Timestamp};
+use postrider_model::{ShardId, SiteName, Timestamp};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::limits::answer_limits;
 use super::settlement::Settlements;
-use super::worker::{Arrival, Floor, Held, Input, record};
+use super::worker::{Arrival, Floor, Held, Input, stay};
 use super::{Here, PAUSE};
 use crate::nats::{Packet, Payload};
 use crate::spool::{BucketError, Consumer, LAYOUT, Leased, Puller};
@@ -22,7 +22,6 @@ use crate::spool::{BucketError, Consumer, LAYOUT, Leased, Puller};
 const KEEP_EVERY: Duration = Duration::from_secs(5);
 const ASK_ANEW_EVERY: Duration = Duration::from_secs(10);
 const PULL_MESSAGES: usize = 1_000;
-const MOVES_PER_ATTEMPT: u32 = 8;
 
 pub struct ShardTask {
     pub shard: ShardId,
@@ -332,8 +331,7 @@ impl ShardTask {
             return self.finish(settlements, settle, leased, packet, on_the_way);
         }
         if packet.envelope.state.hop == 0 {
-            let outcomes = packet.envelope.state.pending.iter().map(|&index| (index, Outcome::Accepted, None));
-            settlements.note(record(&packet, self.shard, outcomes.collect(), None, self.here.now()));
+            settlements.note(stay(&packet, self.shard).accepted());
         }
         let order = self.here.rules.borrow().order(&packet.envelope, None, self.here.now());
         if let Some(order @ (Order::Suspend { .. } | Order::End { .. })) = order {
@@ -354,15 +352,11 @@ impl ShardTask {
             }
             let Some((_, recipient)) = envelope.pending().next() else { panic!("somebody is pending") };
             let site: SiteName = here.world.sites.borrow()[&recipient.domain().to_string()].clone();
-            let belongs = LAYOUT.shard_of(envelope.class, &site, 0);
-            let tired = envelope.state.hop > MOVES_PER_ATTEMPT * (envelope.state.attempt + 1);
-            if belongs == shard || tired {
+            let Some(next) = stay(&packet, shard).elsewhere(&site, 1, &LAYOUT) else {
                 let held = Held::new(leased, packet, shard, site);
                 return drop(inputs.send(Input::Arrived(Box::new(Arrival::Dispatch(held)), on_the_way)));
-            }
-            let next = Move::Site { site: site.clone(), slice: 0 };
-            let outcomes = envelope.state.pending.iter().map(|&index| (index, Outcome::Moved, None)).collect();
-            let moved = record(&packet, shard, outcomes, Some(next.clone()), here.now());
+            };
+            let moved = stay(&packet, shard).moved(next.clone(), here.now());
             let body = (&packet.body).into();
             let settle = Settle::new(SettlePlan { id: packet.id(), record: Some(moved), body, next });
             let held = Held::new(leased, packet, shard, site);

@@ -15,9 +15,8 @@ use postrider_dispatch::dispatcher::{
 use postrider_dispatch::limits::{Grant, Permit, PermitId};
 use postrider_dispatch::rules::{Order, Rules};
 use postrider_dispatch::settle::{Settle, SettlePlan};
-use postrider_model::{
-    Body, EnvelopeId, Move, Outcome, RecipientOutcome, Record, Reply, ReversePath, ShardId, SiteName, Timestamp,
-};
+use postrider_dispatch::stay::Stay;
+use postrider_model::{Body, EnvelopeId, Reply, ShardId, SiteName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -100,38 +99,9 @@ impl Held {
     }
 }
 
-/// A record about a packet.
-pub fn record(
-    packet: &Packet,
-    shard: ShardId,
-    outcomes: Vec<(u32, Outcome, Option<Reply>)>,
-    next: Option<Move>,
-    at: Timestamp,
-) -> Record {
-    let envelope = &packet.envelope;
-    let outcome = |(index, outcome, reply)| {
-        let recipient = envelope.recipients[usize::try_from(index).unwrap()].clone();
-        RecipientOutcome { index, recipient, outcome, reply }
-    };
-    Record {
-        id: envelope.id(),
-        at,
-        shard,
-        tenant: envelope.tenant.clone(),
-        class: envelope.class,
-        campaign: None,
-        pool: None,
-        site: envelope.state.site.clone(),
-        sender: ReversePath::Null,
-        header_message_id: String::new(),
-        arrival: envelope.arrival,
-        size_bytes: envelope.size_bytes,
-        body: None,
-        metadata: Vec::new(),
-        attempt: None,
-        outcomes: outcomes.into_iter().map(outcome).collect(),
-        next,
-    }
+/// What a packet is about, for the records of it.
+pub fn stay(packet: &Packet, shard: ShardId) -> Stay<'_> {
+    Stay { envelope: &packet.envelope, body: &packet.body, shard }
 }
 
 struct Shard {
@@ -398,7 +368,7 @@ impl Worker {
                 }
             }
         }
-        self.fact(granted(request, grant));
+        self.fact(Fact::answered(request, grant));
     }
 
     fn open(&mut self, conversation: Conversation, site: SiteName) {
@@ -454,7 +424,7 @@ impl Worker {
         self.settling.insert(ticket, Settling { shard: held.shard, id, repeats: Vec::new() });
         let inputs = self.inputs.clone();
         let next = plan.next.clone();
-        let record = record(&held.packet, held.shard, plan.outcomes.clone(), Some(next.clone()), self.here.now());
+        let record = stay(&held.packet, held.shard).turned(&held.site, plan, None, self.here.now());
         let body = (&held.packet.body).into();
         self.here.spawn(async move {
             let settle = Settle::new(SettlePlan { id, record: Some(record), body, next });
@@ -465,13 +435,6 @@ impl Worker {
                 Err(Unfinished::Lost) => {}
             }
         });
-    }
-}
-
-fn granted(request: RequestId, grant: Grant) -> Fact {
-    match grant {
-        Grant::Granted(permit) => Fact::Granted { request, permit },
-        Grant::Wait { until, reason } => Fact::Waiting { request, until, reason },
     }
 }
 

@@ -89,6 +89,18 @@ impl Dispatcher {
         self.attempted(ticket, &results);
     }
 
+    /// There is nobody to talk to for an envelope.
+    pub(super) fn unresolvable(&mut self, ticket: Ticket, permanent: bool, reply: Reply) {
+        let Some(held) = self.index.get(ticket) else { return };
+        // Another conversation may have it by now: then the one that did not come about says nothing of it.
+        if matches!(held.stage, Stage::InFlight(_)) {
+            return;
+        }
+        let result = AttemptResult::Unresolvable { permanent, reply };
+        let results: Vec<_> = held.entry.pending.iter().map(|&index| (index, result.clone())).collect();
+        self.attempted(ticket, &results);
+    }
+
     /// The conversation that was opened for an envelope did not come about.
     pub(super) fn unreached(&mut self, ticket: Ticket, failure: &Failure) {
         let Some(held) = self.index.get(ticket) else { return };

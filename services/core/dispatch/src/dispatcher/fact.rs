@@ -3,7 +3,7 @@
 use postrider_model::{Reply, ShardId, SiteName, TenantId, Timestamp, WaitReason};
 
 use super::{Conversation, Entry, RequestId, Ticket};
-use crate::limits::Permit;
+use crate::limits::{Grant, Permit};
 use crate::rules::Order;
 
 /// Something that happened.
@@ -52,8 +52,7 @@ pub enum Fact {
         /// The permit.
         permit: Permit,
     },
-    /// Not now, to an `Acquire` or a `Renew`. Also what the shell says for an owner that does not answer in time: a second
-    /// from now, [`WaitReason::LimitOwner`]. Every request needs exactly one answer.
+    /// Not now, to an `Acquire` or a `Renew`. Also for an owner that does not answer in time ([`Grant::unanswered`]). Every request needs exactly one answer.
     Waiting {
         /// Which.
         request: RequestId,
@@ -88,8 +87,10 @@ pub enum Fact {
     Unresolvable {
         /// The envelope.
         ticket: Ticket,
-        /// What became of each recipient: [`AttemptResult::Unresolvable`].
-        results: Vec<(u32, AttemptResult)>,
+        /// For good (no such domain, null MX), or for now.
+        permanent: bool,
+        /// The reply made up for it, such as 556 5.1.10.
+        reply: Reply,
     },
     /// A `Settle` waits for a stream that takes nothing; the body is in memory no more.
     Spilled(Ticket),
@@ -109,6 +110,16 @@ pub enum Fact {
     },
     /// Time has passed.
     Tick,
+}
+
+impl Fact {
+    /// The answer to an `Acquire` or a `Renew`.
+    pub fn answered(request: RequestId, grant: Grant) -> Self {
+        match grant {
+            Grant::Granted(permit) => Self::Granted { request, permit },
+            Grant::Wait { until, reason } => Self::Waiting { request, until, reason },
+        }
+    }
 }
 
 /// What a recipient met.

@@ -1,5 +1,7 @@
 //! What is asked of the owner of a path's limits, and what it answers. Plain values: they travel between processes.
 
+use std::time::Duration;
+
 use std::fmt;
 
 use postrider_model::{Class, Timestamp, WaitReason};
@@ -72,4 +74,14 @@ pub enum Grant {
         /// Which limit it is.
         reason: WaitReason,
     },
+}
+
+/// How long until an owner that did not answer is asked again.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
+impl Grant {
+    /// What stands for the answer of an owner that cannot be reached.
+    pub fn unanswered(now: Timestamp) -> Self {
+        Self::Wait { until: now.after(UNANSWERED), reason: WaitReason::LimitOwner }
+    }
 }

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 /// How long `member.<pod>` lives without a renewal.
-pub const TTL: Duration = Duration::from_secs(15);
+pub const MEMBER_TTL: Duration = Duration::from_secs(15);
 
-/// How often it is renewed.
+/// How often it is renewed. A server that hangs for 10 s must not outlast the fence: what is left for the last renewal before it
+/// and the first one after it is two seconds.
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// How long after the last successful renewal a member may still act.
@@ -65,7 +66,7 @@ impl Fence {
     /// another life.
     pub fn renewed(&mut self, sent: MonotonicMillis) -> Renewal {
         let renewal = match self.renewed_at {
-            Some(last) if sent.since(last) < TTL => Renewal::Held,
+            Some(last) if sent.since(last) < MEMBER_TTL => Renewal::Held,
             Some(_) | None => Renewal::New,
         };
         self.renewed_at = Some(self.renewed_at.map_or(sent, |last| last.max(sent)));
@@ -79,7 +80,7 @@ impl Fence {
 
     /// The moment up to which permits of the limits we own may run: others may own them from then on.
     pub fn permits_until(&self) -> Option<MonotonicMillis> {
-        self.renewed_at.map(|last| last.after(TTL))
+        self.renewed_at.map(|last| last.after(MEMBER_TTL))
     }
 
     /// How long permits may run from `now`: the same as [`Self::permits_until`], for callers with another clock.
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_member_stops_before_others_may_take_over() {
-        assert!(FENCE < TTL && RENEW_EVERY * 4 <= FENCE);
+        assert!(FENCE < MEMBER_TTL && RENEW_EVERY * 4 <= FENCE);
     }
 
     #[test]

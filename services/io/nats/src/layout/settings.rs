@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use postrider_dispatch::ownership::MEMBER_TTL;
 use postrider_model::{Class, ShardLayout, Tier};
 
 use crate::bucket;
@@ -36,9 +37,6 @@ pub(crate) const MOVE_WAIT: Duration = Duration::from_secs(25);
 
 /// How many envelopes of a tier promoters may hold at a time.
 pub(crate) const TIER_UNACKNOWLEDGED: i64 = 4_096;
-
-/// A member that has not renewed for this long is gone.
-pub(crate) const MEMBER_TTL: Duration = Duration::from_secs(15);
 
 /// The share of `storage_bytes` that each kind of stream gets, in thousandths.
 mod share {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use postrider_dispatch::ownership::MEMBER_TTL;
 use postrider_model::{MemberId, Timestamp};
-use postrider_nats::{BucketError, Expected, LeaseStore, Member, Members, ShardLease};
+use postrider_nats::{BucketError, Expected, Member, Members, ShardLease};
 use tokio::sync::watch;
 
 use crate::mail::shard;
@@ -56,7 +57,7 @@ async fn who_does_not_renew_is_gone_after_its_time() {
     until(&mut members, &["a"]).await;
     until(&mut members, &[]).await;
     let lived = begun.elapsed();
-    assert!(lived + Duration::from_secs(1) > LeaseStore::MEMBER_TTL, "{lived:?}");
+    assert!(lived + Duration::from_secs(1) > MEMBER_TTL, "{lived:?}");
     let late = store.renew(&member("a"), revision).await;
     assert!(matches!(late, Err(BucketError::Conflict { .. })), "{late:?}");
     store.join(&member("a")).await.unwrap();

@@ -1,7 +1,7 @@
 //! An envelope arrives: what is held already is no second one, what moved elsewhere is passed on. The shape of
 //! `services/delivery/src/worker/arrive.rs`.
 
-use postrider_dispatch::dispatcher::{AttemptResult, Fact, Ticket};
+use postrider_dispatch::dispatcher::{Fact, Ticket};
 use postrider_model::{Reply, Timestamp};
 
 use super::{Arrival, Held, Input, Settling, Worker};
@@ -46,7 +46,7 @@ impl Worker {
             });
         }
         let entry = held.entry(ticket);
-        let (pending, resolved) = (entry.pending.clone(), held.resolved);
+        let resolved = held.resolved;
         // Rules may have changed since it was looked up.
         let order = self.ordered(&held).or(order);
         self.held.insert(ticket, held);
@@ -56,9 +56,7 @@ impl Worker {
         });
         if !resolved {
             let reply = Reply::new(451, None, "no answer from DNS");
-            let result = AttemptResult::Unresolvable { permanent: false, reply };
-            let results = pending.into_iter().map(|index| (index, result.clone())).collect();
-            self.fact(Fact::Unresolvable { ticket, results });
+            self.fact(Fact::Unresolvable { ticket, permanent: false, reply });
         }
     }
 

@@ -86,8 +86,7 @@ fn a_temporary_failure_with_no_turn_left_expires() {
 fn a_domain_that_does_not_exist_bounces_without_a_conversation() {
     let mut world = World::simple();
     let ticket = world.bulk("acme", "nowhere.example");
-    let result = AttemptResult::Unresolvable { permanent: true, reply: reply(550) };
-    world.fact(Fact::Unresolvable { ticket, results: vec![(0, result)] });
+    world.fact(Fact::Unresolvable { ticket, permanent: true, reply: reply(550) });
     assert_eq!(world.outcomes(ticket), [Outcome::Bounced]);
 }
 
@@ -98,8 +97,7 @@ fn a_conversation_that_did_not_come_about_says_nothing_of_mail_that_another_one_
     let (conversation, _) = world.opened().unwrap();
     world.greet(conversation);
     world.transmission().unwrap();
-    let result = AttemptResult::Unresolvable { permanent: true, reply: reply(550) };
-    world.fact(Fact::Unresolvable { ticket, results: vec![(0, result)] });
+    world.fact(Fact::Unresolvable { ticket, permanent: true, reply: reply(550) });
     world.attempted(conversation, ticket, |_| refused(451));
     assert_eq!(world.outcomes(ticket), [Outcome::Deferred]);
 }

@@ -201,12 +201,7 @@ impl Trial {
                 0 => world.end(conversation, Some(failure(scope(how / 8)))),
                 1 => world.end(conversation, None),
                 2 => {
-                    let results = |entry: &crate::dispatcher::Entry| {
-                        let result = AttemptResult::Unresolvable { permanent: how > 127, reply: reply(550) };
-                        entry.pending.iter().map(|&index| (index, result.clone())).collect()
-                    };
-                    let results = results(&world.mails[&ticket].entry);
-                    world.fact(Fact::Unresolvable { ticket, results });
+                    world.fact(Fact::Unresolvable { ticket, permanent: how > 127, reply: reply(550) });
                     world.end(conversation, None);
                 }
                 _ => world.greet(conversation),
