@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use postrider_dispatch::dispatcher::{Failure, FailureScope};
 use postrider_model::{Domain, EnhancedCode, Reply};
-use postrider_net::{DialFailure, Dialer, Plan, PlannedHost, SiteResolver, tls};
+use postrider_net::{DialFailure, Dialer, ExchangePlan, PlannedHost, SiteResolver, tls};
 use postrider_smtp::{Bounds, Client, ClientConfig, CloseReason, TlsWish};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -56,7 +56,7 @@ pub struct Unreached {
 
 impl Connector {
     /// Tries the hosts of a plan until one is ready.
-    pub async fn reach(&self, plan: &Plan, source: Option<IpAddr>, seed: u64) -> Result<Reached, Unreached> {
+    pub async fn reach(&self, plan: &ExchangePlan, source: Option<IpAddr>, seed: u64) -> Result<Reached, Unreached> {
         let mut last = Unreached {
             failure: exchange_failure(None, "no exchanger to try"),
             permanent: false,

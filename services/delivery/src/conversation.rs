@@ -9,7 +9,7 @@ use bytes::Bytes;
 use postrider_dispatch::dispatcher::{AttemptResult, Conversation, Failure, FailureScope, Ticket};
 use postrider_model::{Attempt, Body, EnhancedCode, Envelope, Reply, Timestamp};
 use postrider_nats::decode_body;
-use postrider_net::Plan;
+use postrider_net::ExchangePlan;
 use postrider_runtime::clock;
 use postrider_smtp::{RecipientResult, Transaction};
 use tokio::sync::mpsc;
@@ -84,7 +84,7 @@ pub struct ConversationTask {
     /// Its name.
     pub conversation: Conversation,
     /// The exchangers.
-    pub plan: Arc<Plan>,
+    pub plan: Arc<ExchangePlan>,
     /// The local address, if it matters.
     pub source: Option<IpAddr>,
     /// How the source is called in records.

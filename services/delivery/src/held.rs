@@ -12,7 +12,7 @@ use postrider_dispatch::settle::Settle;
 use postrider_dispatch::stay::Stay;
 use postrider_model::{Attempt, Body, Record, ShardId, SiteName, Timestamp};
 use postrider_nats::{Handle, Leased};
-use postrider_net::{DnsFailure, Plan as ExchangersPlan};
+use postrider_net::{DnsFailure, ExchangePlan};
 use postrider_proto::Packet;
 
 /// An envelope that is ours for now. A process has hundreds of thousands of them waiting: what is not needed to wait can be
@@ -29,7 +29,7 @@ pub struct Held {
     /// Whether it has never been tried before.
     pub first: bool,
     /// The exchangers, if there are any.
-    pub plan: Option<Arc<ExchangersPlan>>,
+    pub plan: Option<Arc<ExchangePlan>>,
     /// The site it belongs to now.
     pub site: SiteName,
     /// The packet, unless it was dropped.
@@ -74,7 +74,7 @@ pub enum Arrival {
 
 impl Held {
     /// An envelope fresh from its shard.
-    pub fn new(leased: Leased, shard: ShardId, plan: Option<Arc<ExchangersPlan>>, site: SiteName) -> Self {
+    pub fn new(leased: Leased, shard: ShardId, plan: Option<Arc<ExchangePlan>>, site: SiteName) -> Self {
         let Leased { packet, sequence, handle, .. } = leased;
         let envelope = packet.envelope();
         // The name and the memory of the plan are shared with all that go there.

@@ -26,7 +26,7 @@ use postrider_model::{
     SiteName, Timestamp,
 };
 use postrider_nats::Spool;
-use postrider_net::Plan;
+use postrider_net::ExchangePlan;
 use postrider_proto::Packet;
 use server::Server;
 use tikv_jemalloc_ctl::{epoch, stats};
@@ -102,8 +102,8 @@ async fn filled(server: &Server, waiting: u64, sites: u64) -> Spool {
 async fn bytes_each(waiting: u64, sites: u64) -> usize {
     let server = Server::start();
     let spool = filled(&server, waiting, sites).await;
-    let plans: Vec<(Arc<Plan>, SiteName)> = (0..sites)
-        .map(|number| (Arc::new(Plan::new(site(number).into(), Vec::new())), site(number).parse().unwrap()))
+    let plans: Vec<(Arc<ExchangePlan>, SiteName)> = (0..sites)
+        .map(|number| (Arc::new(ExchangePlan::new(site(number).into(), Vec::new())), site(number).parse().unwrap()))
         .collect();
     let now = Timestamp::from_millis(1_763_786_500_000);
     let mut dispatcher = Dispatcher::new(DispatcherConfig { body_bytes: 0, ..DispatcherConfig::default() }, 1);

@@ -1,7 +1,7 @@
 //! Everything delivery and ingress need from the network: names, addresses, sockets, TLS, and what a recipient domain
 //! resolves to. Nothing here speaks SMTP, decides when to send, or remembers longer than DNS allows.
 //!
-//! Reading order: [`Dns`] asks name servers, [`SiteResolver`] turns a recipient domain into a site and a [`Plan`] of hosts
+//! Reading order: [`Dns`] asks name servers, [`SiteResolver`] turns a recipient domain into a site and an [`ExchangePlan`] of hosts
 //! (routes first, else MX), [`Dialer`] opens a socket to one address of one host, [`tls`] encrypts it.
 
 mod host;
@@ -17,7 +17,7 @@ mod dialer;
 pub use dialer::{DialFailure, Dialer, DialerConfig, Reach};
 
 mod plan;
-pub use plan::{Plan, PlannedHost, Resolved};
+pub use plan::{ExchangePlan, PlannedHost, Resolved};
 
 mod site_resolver;
 pub use site_resolver::{SiteResolver, SiteResolverConfig};

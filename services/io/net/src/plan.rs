@@ -25,12 +25,12 @@ pub struct PlannedHost {
 
 /// The hosts of one exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct ExchangePlan {
     exchange_key: Arc<str>,
     hosts: Vec<PlannedHost>,
 }
 
-impl Plan {
+impl ExchangePlan {
     /// A plan of hosts, the lowest preference first, known by a key: equal keys must mean equal sets of hosts.
     pub fn new(exchange_key: Arc<str>, mut hosts: Vec<PlannedHost>) -> Self {
         hosts.sort_by_key(|host| host.preference);
@@ -65,5 +65,5 @@ pub struct Resolved {
     /// Into how many slices the site is cut; 1 for all but giants.
     pub slices: u16,
     /// The hosts.
-    pub plan: Arc<Plan>,
+    pub plan: Arc<ExchangePlan>,
 }

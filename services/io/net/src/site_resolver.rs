@@ -12,7 +12,7 @@ use postrider_model::{Domain, NextHop, Route, SiteName, Snapshot};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use crate::{Dns, DnsFailure, Exchanger, Exchangers, Host, Plan, PlannedHost, Reach, Resolved};
+use crate::{Dns, DnsFailure, ExchangePlan, Exchanger, Exchangers, Host, PlannedHost, Reach, Resolved};
 
 /// How long and how much the resolver remembers.
 #[derive(Clone, Debug, Deserialize)]
@@ -144,7 +144,7 @@ fn by_route(domain: &Domain, route: &Route) -> Result<Resolved, DnsFailure> {
     }
     let key: Vec<String> = route.next_hops.iter().map(NextHop::to_string).collect();
     let site = SiteName::from(domain);
-    let plan = Arc::new(Plan::new(format!("route {}", key.join(" ")).into(), hosts));
+    let plan = Arc::new(ExchangePlan::new(format!("route {}", key.join(" ")).into(), hosts));
     Ok(Resolved { slices: slices_of(&site), site, plan })
 }
 
@@ -168,6 +168,6 @@ fn by_exchangers(domain: &Domain, found: &Exchangers, port: u16) -> Resolved {
     };
     let hosts = found.hosts.iter().map(planned).collect();
     names.sort();
-    let plan = Arc::new(Plan::new(format!("mx {}", names.join(" ")).into(), hosts));
+    let plan = Arc::new(ExchangePlan::new(format!("mx {}", names.join(" ")).into(), hosts));
     Resolved { slices: slices_of(&site), site, plan }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use postrider_model::{Domain, Route, Snapshot};
-use postrider_net::{Dns, DnsConfig, DnsFailure, Plan, Reach, SiteResolver, SiteResolverConfig};
+use postrider_net::{Dns, DnsConfig, DnsFailure, ExchangePlan, Reach, SiteResolver, SiteResolverConfig};
 use postrider_tests::dns::{DnsServer, Fault, RecordType, Zone};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -36,7 +36,7 @@ fn routes(routes: &[(&str, &[&str])]) -> Snapshot {
     snapshot
 }
 
-fn printed(plan: &Plan) -> Vec<String> {
+fn printed(plan: &ExchangePlan) -> Vec<String> {
     plan.hosts().iter().map(|host| format!("{} {}:{}", host.preference, host.host, host.port)).collect()
 }
 

@@ -4,7 +4,7 @@
 use postrider_model::{Timestamp, WaitReason};
 
 use super::bodies::Body;
-use super::index::{Held, Room, Stage};
+use super::index::{Indexed, Room, Stage};
 use super::jams::ShardJams;
 use super::kept::Kept;
 use super::lane::Lane;
@@ -33,7 +33,7 @@ impl Dispatcher {
         let body_held = entry.body_held;
         let entry = Kept::of(entry);
         let body = if body_held { Body::Held(entry.size_bytes) } else { Body::Absent };
-        let held = Held { entry, lane, stage, body, turn: self.now };
+        let held = Indexed { entry, lane, stage, body, turn: self.now };
         self.bodies.add(&held);
         self.index.insert(held);
         let is_taken_out = match order {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use postrider_model::{Class, Timestamp};
 
-use super::index::{Held, Stage};
+use super::index::{Indexed, Stage};
 use super::lane::LaneId;
 use super::per_class::PerClass;
 use super::turns::Turns;
@@ -45,7 +45,7 @@ impl Bodies {
     }
 
     /// An envelope comes into the index; it is loosened or pinned afterwards.
-    pub(super) fn add(&mut self, held: &Held) {
+    pub(super) fn add(&mut self, held: &Indexed) {
         match held.body {
             Body::Held(bytes) => self.held[held.entry.class] += u64::from(bytes),
             Body::Absent | Body::Queued | Body::Reading => self.absent += 1,
@@ -53,7 +53,7 @@ impl Bodies {
     }
 
     /// An envelope leaves the index.
-    pub(super) fn forget(&mut self, held: &Held) {
+    pub(super) fn forget(&mut self, held: &Indexed) {
         let class = held.entry.class;
         self.pin(held);
         match held.body {
@@ -65,7 +65,7 @@ impl Bodies {
     }
 
     /// The body may be dropped; the envelope's turn is as given. Say it again when the turn changes, after pinning.
-    pub(super) fn loosen(&mut self, held: &Held) {
+    pub(super) fn loosen(&mut self, held: &Indexed) {
         if let Body::Held(bytes) = held.body
             && self.loose[held.entry.class].insert((held.turn, held.entry.ticket))
         {
@@ -74,7 +74,7 @@ impl Bodies {
     }
 
     /// The body must not be dropped.
-    pub(super) fn pin(&mut self, held: &Held) {
+    pub(super) fn pin(&mut self, held: &Indexed) {
         if let Body::Held(bytes) = held.body
             && self.loose[held.entry.class].remove(&(held.turn, held.entry.ticket))
         {

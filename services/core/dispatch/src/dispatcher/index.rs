@@ -13,7 +13,7 @@ use super::{Conversation, DispatcherConfig, Entry, Ticket};
 
 /// An envelope in the index.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Indexed {
     pub(super) entry: Kept,
     pub(super) lane: LaneId,
     pub(super) stage: Stage,
@@ -22,7 +22,7 @@ pub(super) struct Held {
     pub(super) turn: Timestamp,
 }
 
-impl Held {
+impl Indexed {
     /// When it has to be looked at again: it may go, or is too old.
     pub(super) fn wake(&self) -> Option<Timestamp> {
         match self.stage {
@@ -74,7 +74,7 @@ struct Shard {
 /// All envelopes that are held.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    entries: HashMap<Ticket, Box<Held>>,
+    entries: HashMap<Ticket, Box<Indexed>>,
     ids: BTreeSet<Trace>,
     shards: HashMap<ShardId, Shard>,
 }
@@ -123,11 +123,11 @@ impl Index {
         self.shards.remove(&shard).map(|shard| shard.tickets).unwrap_or_default()
     }
 
-    pub(super) fn get(&self, ticket: Ticket) -> Option<&Held> {
+    pub(super) fn get(&self, ticket: Ticket) -> Option<&Indexed> {
         self.entries.get(&ticket).map(Box::as_ref)
     }
 
-    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Held> {
+    pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Indexed> {
         self.entries.get_mut(&ticket).map(Box::as_mut)
     }
 
@@ -142,7 +142,7 @@ impl Index {
         traces.find(|trace| self.get(trace.ticket).is_some_and(|held| held.entry.id == *id)).map(|trace| trace.ticket)
     }
 
-    pub(super) fn insert(&mut self, mut held: Held) {
+    pub(super) fn insert(&mut self, mut held: Indexed) {
         let entry = &mut held.entry;
         if let Some(shard) = self.shards.get_mut(&entry.shard) {
             shard.tickets.insert(entry.ticket);
@@ -159,7 +159,7 @@ impl Index {
         self.entries.insert(entry.ticket, Box::new(held));
     }
 
-    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Box<Held>> {
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Box<Indexed>> {
         let held = self.entries.remove(&ticket)?;
         let entry = &held.entry;
         self.ids.remove(&Trace::new(&entry.id, ticket));
@@ -245,12 +245,12 @@ impl Index {
     }
 
     /// All envelopes, in no order.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Held> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Indexed> {
         self.entries.values().map(Box::as_ref)
     }
 
     /// The envelopes of a message, by part.
-    pub(super) fn of_message(&self, message: MessageId) -> impl Iterator<Item = &Held> {
+    pub(super) fn of_message(&self, message: MessageId) -> impl Iterator<Item = &Indexed> {
         let first = Trace { message: short(message), part: PartNumber::MIN, ticket: FIRST };
         let last = Trace { message: short(message), part: PartNumber::MAX, ticket: LAST };
         let held = self.ids.range(first..=last).filter_map(|trace| self.get(trace.ticket));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_model::{ShardId, Timestamp};
 
 use super::alarm::Alarm;
-use super::index::{Held, Stage};
+use super::index::{Indexed, Stage};
 use super::lane::LaneId;
 use super::{Action, Class, Dispatcher, Ticket};
 
@@ -116,7 +116,7 @@ impl Dispatcher {
     }
 
     /// The envelope leaves the index.
-    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Box<Held>> {
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Box<Indexed>> {
         self.take_out(ticket);
         let held = self.index.remove(ticket)?;
         self.alarms.set_entry(ticket, held.wake(), None);

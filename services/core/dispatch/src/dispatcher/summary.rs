@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_model::{Class, EnvelopeId, MessageId, SiteName, TenantId, Timestamp, WaitReason};
 
 use super::Dispatcher;
-use super::index::{Held, Stage};
+use super::index::{Indexed, Stage};
 use super::lane::Wait;
 
 /// A limit owner that takes longer than this is said to be what is waited for.
@@ -78,14 +78,14 @@ impl Dispatcher {
 
     /// Why the parts of a message that are held here wait, and until when.
     pub fn waiting(&self, message: &MessageId, now: Timestamp) -> Vec<WaitingPart> {
-        let part = |held: &Held| {
+        let part = |held: &Indexed| {
             let Wait { until, reason } = self.wait_of(held, now);
             WaitingPart { id: held.entry.id, site: held.entry.site.clone(), reason, until: until.max(now) }
         };
         self.index.of_message(*message).map(part).collect()
     }
 
-    pub(super) fn wait_of(&self, held: &Held, now: Timestamp) -> Wait {
+    pub(super) fn wait_of(&self, held: &Indexed, now: Timestamp) -> Wait {
         match held.stage {
             Stage::Waiting { until, reason } | Stage::Settling { until, reason, .. } => Wait { until, reason },
             Stage::Bound(conversation) | Stage::InFlight(conversation) => {
@@ -96,7 +96,7 @@ impl Dispatcher {
         }
     }
 
-    fn wait_in_line(&self, held: &Held, now: Timestamp) -> Wait {
+    fn wait_in_line(&self, held: &Indexed, now: Timestamp) -> Wait {
         let class = held.entry.class;
         if let Some(block) = self.blocks(held.lane, class, now).next() {
             return block;

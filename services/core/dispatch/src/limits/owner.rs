@@ -41,7 +41,7 @@ pub struct LimitOwner {
     epoch: u64,
     since: Timestamp,
     last_number: u64,
-    permits: HashMap<PermitId, Held>,
+    permits: HashMap<PermitId, Issued>,
     ends: BTreeSet<(Timestamp, PermitId)>,
     paths: HashMap<Path, Use>,
     /// Every path of `paths` once: two are looked at in each call, so that idle ones are forgotten.
@@ -50,7 +50,7 @@ pub struct LimitOwner {
 
 /// A permit that is out.
 #[derive(Debug)]
-struct Held {
+struct Issued {
     path: Path,
     /// Which share of the connections it is counted in.
     class: Class,
@@ -148,7 +148,7 @@ impl LimitOwner {
         self.last_number += 1;
         let id = PermitId { epoch: self.epoch, number: self.last_number };
         self.ends.insert((until, id));
-        self.permits.insert(id, Held { path: ask.path.clone(), class, until, portion, used: 0, late: 0 });
+        self.permits.insert(id, Issued { path: ask.path.clone(), class, until, portion, used: 0, late: 0 });
         Grant::Granted(permit(id, class, until, portion, &limits))
     }
 
@@ -317,7 +317,7 @@ impl Use {
     }
 
     /// Takes note of what was used of a permit, and takes the rest back.
-    fn account(&mut self, held: &mut Held, used: u32, now: Timestamp) {
+    fn account(&mut self, held: &mut Issued, used: u32, now: Timestamp) {
         let newly_used = used.saturating_sub(held.used);
         held.used = held.used.max(used);
         if let Some(Portion { messages, until, rate }) = held.portion.take() {

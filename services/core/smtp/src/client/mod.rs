@@ -12,8 +12,8 @@ pub use capabilities::Capabilities;
 mod opening;
 use opening::Hello;
 
-mod exchange;
-use exchange::{Exchange, Meaning, Need};
+mod open_transaction;
+use open_transaction::{Meaning, Need, OpenTransaction};
 
 mod blocks;
 
@@ -57,7 +57,7 @@ enum State {
     /// The driver does the handshake.
     Handshake,
     Ready,
-    Exchange(Box<Exchange>),
+    InTransaction(Box<OpenTransaction>),
     Quitting,
     /// QUIT is on its way to a server whose answer does not matter.
     Parting(CloseReason),
@@ -128,13 +128,13 @@ impl Client {
 
     /// Sends a message. Only at [`ClientStep::Ready`]; at another time its recipients are lost at once.
     pub fn transact(&mut self, transaction: Transaction) {
-        let mut exchange = Exchange::new(transaction, &self.capabilities, self.config.lmtp, self.reset_due);
+        let mut open = OpenTransaction::new(transaction, &self.capabilities, self.config.lmtp, self.reset_due);
         if matches!(self.state, State::Ready) && self.ended.is_none() {
-            self.state = State::Exchange(Box::new(exchange));
+            self.state = State::InTransaction(Box::new(open));
             return;
         }
-        exchange.lose("the connection is not ready for a message");
-        self.done.push_back(exchange.into_result(false));
+        open.lose("the connection is not ready for a message");
+        self.done.push_back(open.into_result(false));
     }
 
     /// The handshake that [`ClientStep::StartTls`] asked for has succeeded: everything learnt before is forgotten (RFC
@@ -184,7 +184,7 @@ impl Client {
             State::Hello(_) => ClientPhase::Ehlo,
             State::StartTls | State::TlsAgreed | State::Handshake => ClientPhase::StartTls,
             State::Ready | State::Closed(_) => ClientPhase::Idle,
-            State::Exchange(exchange) => exchange.phase(),
+            State::InTransaction(open) => open.phase(),
             State::Quitting | State::Parting(_) => ClientPhase::Quit,
         }
     }
@@ -228,8 +228,8 @@ impl Client {
     /// Nothing has been said that was not heard.
     fn go_on(&mut self) -> Option<ClientStep> {
         let phase = self.phase();
-        if matches!(&self.state, State::Exchange(exchange) if exchange.is_over()) {
-            self.finish_exchange();
+        if matches!(&self.state, State::InTransaction(open) if open.is_over()) {
+            self.finish_transaction();
             return None;
         }
         if let Some(ended) = self.ended {
@@ -241,7 +241,7 @@ impl Client {
             return None;
         }
         Some(match &mut self.state {
-            State::Exchange(exchange) => match exchange.need() {
+            State::InTransaction(open) => match open.need() {
                 Need::Send(bytes) => ClientStep::Send(bytes),
                 Need::Reply(phase) => ClientStep::Read { phase },
             },
@@ -250,16 +250,16 @@ impl Client {
         })
     }
 
-    fn finish_exchange(&mut self) {
-        if let State::Exchange(exchange) = std::mem::replace(&mut self.state, State::Ready) {
-            self.reset_due = exchange.leaves_open();
-            self.done.push_back(exchange.into_result(self.ended.is_none()));
+    fn finish_transaction(&mut self) {
+        if let State::InTransaction(open) = std::mem::replace(&mut self.state, State::Ready) {
+            self.reset_due = open.leaves_open();
+            self.done.push_back(open.into_result(self.ended.is_none()));
         }
     }
 
     fn hear(&mut self, raw: &RawReply) {
         match &mut self.state {
-            State::Exchange(exchange) => match exchange.hear(raw) {
+            State::InTransaction(open) => match open.hear(raw) {
                 Meaning::Continue => {}
                 Meaning::Goodbye(phase, reply) => self.turn_away(phase, reply),
                 Meaning::Nonsense(phase, why) => {
@@ -310,9 +310,9 @@ impl Client {
     /// Closes; whoever has no result yet is lost.
     fn close(&mut self, reason: CloseReason, why: &str) {
         self.outgoing = None;
-        if let State::Exchange(mut exchange) = std::mem::replace(&mut self.state, State::Closed(reason)) {
-            exchange.lose(why);
-            self.done.push_back(exchange.into_result(false));
+        if let State::InTransaction(mut open) = std::mem::replace(&mut self.state, State::Closed(reason)) {
+            open.lose(why);
+            self.done.push_back(open.into_result(false));
         }
     }
 }

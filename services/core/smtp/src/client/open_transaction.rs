@@ -57,7 +57,7 @@ struct Fate {
 
 /// A transaction that is under way.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(super) struct OpenTransaction {
     mail_parameters: String,
     sender: ReversePath,
     fates: Vec<Fate>,
@@ -90,11 +90,11 @@ pub(super) enum Meaning {
     Nonsense(ClientPhase, String),
 }
 
-impl Exchange {
+impl OpenTransaction {
     pub(super) fn new(transaction: Transaction, can: &Capabilities, lmtp: bool, reset_first: bool) -> Self {
         let Transaction { sender, recipients, eight_bit, smtputf8, message } = transaction;
         let fates = recipients.into_iter().map(|(number, mailbox)| Fate::new(number, mailbox)).collect();
-        let mut exchange = Self {
+        let mut open = Self {
             mail_parameters: String::new(),
             sender,
             fates,
@@ -107,9 +107,9 @@ impl Exchange {
             lmtp,
             pipelining: can.pipelining,
         };
-        exchange.refuse_what_cannot_be(can, smtputf8);
-        exchange.plan(can, eight_bit, smtputf8);
-        exchange
+        open.refuse_what_cannot_be(can, smtputf8);
+        open.plan(can, eight_bit, smtputf8);
+        open
     }
 
     /// Refuses what the server's own announcement, or the content, rules out.
@@ -191,7 +191,7 @@ impl Exchange {
         self.awaited.is_empty() && !self.go_ahead && !self.any_open()
     }
 
-    /// What has to be done next while it is not over. A reply that has come is told to [`Exchange::hear`] first.
+    /// What has to be done next while it is not over. A reply that has come is told to [`OpenTransaction::hear`] first.
     pub(super) fn need(&mut self) -> Need {
         if let Some(asked) = self.awaited.front() {
             return Need::Reply(asked.phase());
