@@ -20,5 +20,8 @@ mod abuse;
 #[path = "sessions/faults.rs"]
 mod faults;
 
+#[path = "sessions/pressure.rs"]
+mod pressure;
+
 #[path = "sessions/draining.rs"]
 mod draining;

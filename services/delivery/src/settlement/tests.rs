@@ -167,6 +167,33 @@ async fn what_was_handed_out_by_a_consumer_that_is_gone_ends_by_its_sequence() {
 }
 
 #[tokio::test]
+async fn what_comes_again_while_its_end_is_not_confirmed_is_not_copied_once_more() {
+    let server = Server::start();
+    let spool = server.spool_of(&NatsConfig { publish_budget_secs: 1, ..server.config() }).await;
+    let shard = Shard::of(&spool);
+    spool.publish_ready(&packet(1, hello())).await.unwrap();
+    let leased = pull(&spool).await;
+    let id = leased.packet.id();
+    forget_consumer(&server, &spool).await;
+    let next = Move::Tier {
+        tier: Tier::M5,
+        reason: postrider_model::WaitReason::Retry,
+        until: clock::now(),
+        attempt: 1,
+        pending: vec![0],
+        last_reply: None,
+    };
+    shard.settle(leased, Outcome::Deferred, next).await;
+    // Its end goes on beside, and has not begun yet: nothing was waited for since.
+    assert_eq!(shard.settlements.journal.tracker().unfinished(), 1);
+    let again = shard.settlements.done_set().repeat(id, BodyState::Stored { shared: false }).unwrap();
+    assert_eq!(again.step(), SettleStep::AckOld);
+    is_settled(&shard).await;
+    let depths = spool.depths().await.unwrap();
+    assert_eq!(depths.iter().map(|depth| (depth.tier, depth.count)).collect::<Vec<_>>(), [(Some(Tier::M5), 1)]);
+}
+
+#[tokio::test]
 async fn a_move_that_no_stream_takes_leaves_memory_and_holds_up_no_other_settle() {
     let server = Server::start();
     let spool = server.spool_of(&NatsConfig { storage_bytes: 32 << 20, ..server.config() }).await;

@@ -157,6 +157,11 @@ impl World {
         until(|| !self.spool.connected()).await;
     }
 
+    /// The process id of nats-server.
+    pub fn nats_pid(&self) -> String {
+        self.nats.id().unwrap().to_string()
+    }
+
     pub fn metrics(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap()
     }
