@@ -1,9 +1,6 @@
 //! The two classes of mail.
 
-use std::fmt;
-use std::str::FromStr;
-
-use crate::NameError;
+use crate::keyword::keyword;
 
 /// Transactional mail is never behind bulk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,20 +40,4 @@ impl Class {
     }
 }
 
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Class {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        match text {
-            "transactional" => Ok(Self::Transactional),
-            "bulk" => Ok(Self::Bulk),
-            other => Err(NameError::unknown("class", other, "is neither transactional nor bulk")),
-        }
-    }
-}
+keyword!(Class, "class", "is neither transactional nor bulk");

@@ -13,6 +13,8 @@ pub use name::{Campaign, CredentialName, MemberId, NameError, PoolName, RuleId, 
 mod address;
 pub use address::{AddressError, Domain, Mailbox, ReversePath};
 
+mod keyword;
+
 mod class;
 pub use class::Class;
 

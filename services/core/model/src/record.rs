@@ -2,11 +2,11 @@
 //! `deferred`, ...) are read off it, one for each recipient.
 
 use std::fmt;
-use std::str::FromStr;
 
+use crate::keyword::keyword;
 use crate::{
-    BodyRef, Campaign, Class, EnvelopeId, Mailbox, NameError, PoolName, Reply, ReversePath, RuleId, ShardId, SiteName,
-    TenantId, Tier, Timestamp,
+    BodyRef, Campaign, Class, EnvelopeId, Mailbox, PoolName, Reply, ReversePath, RuleId, ShardId, SiteName, TenantId,
+    Tier, Timestamp,
 };
 
 /// One record of EVENTS. `accepted` records have no outcomes and no move; a settle has both.
@@ -271,19 +271,4 @@ impl WaitReason {
     }
 }
 
-impl fmt::Display for WaitReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for WaitReason {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::ALL
-            .into_iter()
-            .find(|reason| reason.as_str() == text)
-            .ok_or_else(|| NameError::unknown("reason", text, "is no reason to wait"))
-    }
-}
+keyword!(WaitReason, "reason", "is no reason to wait");

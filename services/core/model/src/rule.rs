@@ -2,11 +2,9 @@
 //! owners of shards obey; nothing is ever purged.
 
 use std::fmt;
-use std::str::FromStr;
 
-use crate::{
-    Campaign, Class, Domain, MessageId, NameError, PoolName, RuleId, SiteName, TenantId, Timestamp, WaitReason,
-};
+use crate::keyword::keyword;
+use crate::{Campaign, Class, Domain, MessageId, PoolName, RuleId, SiteName, TenantId, Timestamp, WaitReason};
 
 /// An order about all mail that its filter matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,22 +82,7 @@ impl RuleAction {
     }
 }
 
-impl fmt::Display for RuleAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for RuleAction {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::ALL
-            .into_iter()
-            .find(|action| action.as_str() == text)
-            .ok_or_else(|| NameError::unknown("action", text, "is none of suspend release delete bounce flush"))
-    }
-}
+keyword!(RuleAction, "action", "is none of suspend release delete bounce flush");
 
 /// Which mail: what is said must all be so. Empty: all mail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

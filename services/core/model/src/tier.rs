@@ -1,10 +1,8 @@
 //! Tiers: queues of envelopes that all wait equally long before their next turn.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use crate::NameError;
+use crate::keyword::keyword;
 
 /// One of the five tiers, named after how long it makes wait by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,22 +40,7 @@ impl Tier {
     }
 }
 
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Tier {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::ALL
-            .into_iter()
-            .find(|tier| tier.as_str() == text)
-            .ok_or_else(|| NameError::unknown("tier", text, "is none of 1m 5m 15m 1h 4h"))
-    }
-}
+keyword!(Tier, "tier", "is none of 1m 5m 15m 1h 4h");
 
 /// How long each tier makes wait. Every process of a cluster must hold the same; trials may shorten it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
