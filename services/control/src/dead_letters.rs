@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use postrider_dispatch::rules::matches;
-use postrider_model::{EnvelopeState, Outcome, RecipientOutcome, Record, RuleFilter};
+use postrider_dispatch::stay::Stay;
+use postrider_model::{EnvelopeState, Record, RuleFilter};
 use postrider_nats::{DeadLetter, DeadLetters, DeadState};
 use postrider_proto::Packet;
 use postrider_proto::control::v1 as api;
@@ -328,29 +329,6 @@ async fn delete(api: &Api, letter: &DeadLetter) -> Result<(), Status> {
 
 fn requeued(api: &Api, packet: &Packet) -> Record {
     let envelope = packet.envelope();
-    let outcomes = envelope.pending().map(|(index, recipient)| RecipientOutcome {
-        index,
-        recipient: recipient.clone(),
-        outcome: Outcome::Requeued,
-        reply: None,
-    });
-    Record {
-        id: envelope.id(),
-        at: clock::now(),
-        shard: api.spool.layout().shard_of(envelope.class, &envelope.state.site, envelope.state.slice),
-        tenant: envelope.tenant.clone(),
-        class: envelope.class,
-        campaign: envelope.campaign.clone(),
-        pool: envelope.pool.clone(),
-        site: envelope.state.site.clone(),
-        sender: envelope.sender.clone(),
-        header_message_id: envelope.header_message_id.clone(),
-        arrival: envelope.arrival,
-        size_bytes: envelope.size_bytes,
-        body: None,
-        metadata: envelope.metadata.clone(),
-        attempt: None,
-        outcomes: outcomes.collect(),
-        next: None,
-    }
+    let shard = api.spool.layout().shard_of(envelope.class, &envelope.state.site, envelope.state.slice);
+    Stay { envelope, body: packet.body(), shard }.requeued(clock::now())
 }

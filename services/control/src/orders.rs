@@ -98,16 +98,19 @@ async fn order(api: &Api, who: &Who, request: api::OrderRequest) -> Result<api::
     let _turn = api.store.turn().await;
     command.record(api, &told, "ordered").await?;
     let made = api.store.create(&ConfigKey::Rule(id.clone()), &wire::Rule::from(&rule)).await;
-    let revision = match made {
-        Ok(revision) => revision,
+    let lagging_members = carried_out(api, &command, made).await?;
+    Ok(api::OrderResponse { id: id.to_string(), lagging_members, ..answer(tally, effect) })
+}
+
+/// Waits until what was written is in force, and says where it is not yet. What could not be written is told to the audit trail.
+async fn carried_out(api: &Api, command: &Command, written: Result<u64, Status>) -> Result<Vec<String>, Status> {
+    match written {
+        Ok(revision) => Ok(api.store.applied(revision).await.lagging_members),
         Err(status) => {
             command.record(api, &[], &format!("not carried out: {}", status.message())).await?;
-            return Err(status);
+            Err(status)
         }
-    };
-    let applied = api.store.applied(revision).await;
-    let lagging_members = applied.lagging_members;
-    Ok(api::OrderResponse { id: id.to_string(), lagging_members, ..answer(tally, effect) })
+    }
 }
 
 /// What an order concerns. A dry run waits for it; what is meant is not kept waiting, and given without a count if need be.
@@ -235,15 +238,8 @@ async fn remove(api: &Api, who: &Who, request: api::RemoveOrderRequest) -> Resul
         return Ok(answer(tally, effect));
     }
     command.record(api, &told, "ordered").await?;
-    let revision = match api.store.delete(&key, revision).await {
-        Ok(revision) => revision,
-        Err(status) => {
-            command.record(api, &[], &format!("not carried out: {}", status.message())).await?;
-            return Err(status);
-        }
-    };
-    let applied = api.store.applied(revision).await;
-    let lagging_members = applied.lagging_members;
+    let removed = api.store.delete(&key, revision).await;
+    let lagging_members = carried_out(api, &command, removed).await?;
     Ok(api::OrderResponse { id: id.to_string(), lagging_members, ..answer(tally, effect) })
 }
 

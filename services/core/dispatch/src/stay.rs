@@ -40,6 +40,12 @@ impl Stay<'_> {
         Record { outcomes, ..self.record(self.envelope.arrival) }
     }
 
+    /// The record of a dead letter that an operator has put back.
+    pub fn requeued(&self, now: Timestamp) -> Record {
+        let outcomes = self.pending(Outcome::Requeued);
+        Record { outcomes, ..self.record(now) }
+    }
+
     /// The record of a move that comes before any turn.
     pub fn moved(&self, next: Move, now: Timestamp) -> Record {
         let outcomes = self.pending(Outcome::Moved);

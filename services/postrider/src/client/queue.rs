@@ -72,15 +72,9 @@ pub enum QueueVerb {
         "queue delete --tenant acme --campaign 'spring sale' --scan --comment 'ticket 17'",
     ]))]
     Delete {
-        /// Which mail.
+        /// Which mail, and how it is meant.
         #[command(flatten)]
-        filter: FilterArgs,
-        /// How it is meant.
-        #[command(flatten)]
-        order: OrderArgs,
-        /// Also what waits in tiers, at once; else it ends at its next turn
-        #[arg(long)]
-        scan: bool,
+        end: EndArgs,
     },
     /// End mail as undeliverable: an event `bounced` with the comment as its reason
     ///
@@ -91,16 +85,22 @@ pub enum QueueVerb {
         "queue bounce --to-domain closed.example --comment 'domain is gone' --yes",
     ]))]
     Bounce {
-        /// Which mail.
+        /// Which mail, and how it is meant.
         #[command(flatten)]
-        filter: FilterArgs,
-        /// How it is meant.
-        #[command(flatten)]
-        order: OrderArgs,
-        /// Also what waits in tiers, at once; else it ends at its next turn
-        #[arg(long)]
-        scan: bool,
+        end: EndArgs,
     },
+}
+
+/// Which mail is to end, and how that is meant.
+#[derive(Debug, Args)]
+pub struct EndArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
+    order: OrderArgs,
+    /// Also what waits in tiers, at once; else it ends at its next turn
+    #[arg(long)]
+    scan: bool,
 }
 
 /// How an order is meant.
@@ -226,13 +226,13 @@ pub(super) async fn run(verb: QueueVerb, session: Session, mut out: Output) -> R
             let request = order("flush", &filter, true, &args);
             return give(&session, &mut out, request, args.care, Words("retry", "retried")).await;
         }
-        QueueVerb::Delete { filter, order: args, scan } => {
-            let request = order("delete", &filter, scan, &args);
-            return give(&session, &mut out, request, args.care, Words("delete", "deleted")).await;
+        QueueVerb::Delete { end } => {
+            let request = order("delete", &end.filter, end.scan, &end.order);
+            return give(&session, &mut out, request, end.order.care, Words("delete", "deleted")).await;
         }
-        QueueVerb::Bounce { filter, order: args, scan } => {
-            let request = order("bounce", &filter, scan, &args);
-            return give(&session, &mut out, request, args.care, Words("bounce", "bounced")).await;
+        QueueVerb::Bounce { end } => {
+            let request = order("bounce", &end.filter, end.scan, &end.order);
+            return give(&session, &mut out, request, end.order.care, Words("bounce", "bounced")).await;
         }
     };
     let request = api::GetQueueSummaryRequest { tenant, site, class: class.unwrap_or_default(), rates: false };
