@@ -21,6 +21,11 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// At most so many in any second; at least one.
+    pub const fn per_second(count: u32) -> Self {
+        Self { count: if count == 0 { 1 } else { count }, unit: 's' }
+    }
+
     /// How many.
     pub fn count(self) -> u32 {
         self.count
