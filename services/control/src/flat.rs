@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use postrider_dispatch::reply_class::classify;
 use postrider_model::{
     Campaign, Class, Mailbox, Move, Outcome, RecipientOutcome, Record, SiteName, TenantId, Timestamp,
 };
@@ -28,7 +29,9 @@ fn event(record: &Record, outcome: Option<&RecipientOutcome>) -> api::Event {
     let name = outcome.map_or(ACCEPTED, |outcome| outcome.outcome.as_str());
     let index = outcome.map_or_else(|| "-".to_owned(), |outcome| outcome.index.to_string());
     let attempt = record.attempt.as_ref();
-    let said = outcome.and_then(|outcome| outcome.reply.as_ref()).map(reply).unwrap_or_default();
+    let said = outcome.and_then(|outcome| outcome.reply.as_ref());
+    let read = said.filter(|reply| !reply.is_positive()).map(|reply| classify(&record.site, reply));
+    let said = said.map(reply).unwrap_or_default();
     let mut event = api::Event {
         time: Some(time(record.at)),
         event: name.to_owned(),
@@ -55,6 +58,8 @@ fn event(record: &Record, outcome: Option<&RecipientOutcome>) -> api::Event {
         size_bytes: record.size_bytes,
         accept_time: Some(time(record.arrival)),
         metadata: record.metadata.iter().cloned().collect(),
+        reply_class: read.map(|read| read.class.as_str().to_owned()).unwrap_or_default(),
+        reply_rule: read.map(|read| read.rule.to_owned()).unwrap_or_default(),
         ..api::Event::default()
     };
     put_next(&mut event, record.next.as_ref(), outcome.is_some_and(|outcome| outcome.outcome.is_terminal()));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use postrider_dispatch::dispatcher::DispatcherConfig;
 use postrider_dispatch::limits::{PathLimits, Shaping};
-use postrider_model::TierDelays;
+use postrider_dispatch::sites;
+use postrider_model::{SiteName, TierDelays};
 use postrider_net::{DialerConfig, DnsConfig, SiteResolverConfig};
 use serde::Deserialize;
 
@@ -83,7 +84,8 @@ impl Default for DeliveryConfig {
     }
 }
 
-/// `[delivery.shaping]`: limits of the paths to any site, and of those to named sites.
+/// `[delivery.shaping]`: limits of the paths to any site, and of those to named sites. Providers that are known
+/// have limits of their own, as public sources have them: a default given here makes them stricter only, the table of a site replaces them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShapingConfig {
@@ -135,10 +137,16 @@ impl ShapingConfig {
     /// Names the key that is wrong.
     pub fn build(&self) -> anyhow::Result<Shaping> {
         let default = self.default.over(PathLimits::default(), "default")?;
-        let mut sites = BTreeMap::new();
+        let endless = PathLimits { connections: u32::MAX, messages_per_connection: u32::MAX, message_rate: None };
+        let given = self.default.over(endless, "default")?;
+        let published = |site: &SiteName| sites::default_limits(site).map(|limits| limits.strictest(given));
+        let known = sites::configured_sites().filter_map(|site| site.parse::<SiteName>().ok());
+        let mut sites: BTreeMap<SiteName, PathLimits> =
+            known.filter_map(|site| published(&site).map(|limits| (site, limits))).collect();
         for (site, limits) in &self.site {
-            let name = site.parse().with_context(|| format!("delivery.shaping.site.{site}"))?;
-            sites.insert(name, limits.over(default, &format!("site.{site}"))?);
+            let name: SiteName = site.parse().with_context(|| format!("delivery.shaping.site.{site}"))?;
+            let base = published(&name).unwrap_or(default);
+            sites.insert(name, limits.over(base, &format!("site.{site}"))?);
         }
         Ok(Shaping { default, sites })
     }
@@ -178,9 +186,19 @@ mod tests {
         };
         let shaping = config.build().unwrap();
         let google = shaping.of(&"google".parse().unwrap());
-        assert_eq!((google.connections, google.messages_per_connection), (20, 100));
+        assert_eq!((google.connections, google.messages_per_connection), (20, 50));
         assert_eq!(google.message_rate.unwrap().to_string(), "10/s");
+        let yahoo = shaping.of(&"yahoo".parse().unwrap());
+        assert_eq!((yahoo.connections, yahoo.messages_per_connection), (4, 20));
         assert_eq!(shaping.of(&"example.net".parse().unwrap()).connections, 4);
+    }
+
+    #[test]
+    fn a_known_provider_has_its_published_limits_where_nothing_is_said() {
+        let shaping = ShapingConfig::default().build().unwrap();
+        let comcast = shaping.of(&"comcast".parse().unwrap());
+        assert_eq!((comcast.connections, comcast.messages_per_connection), (25, 1_000));
+        assert_eq!(*shaping.of(&"example.net".parse().unwrap()), PathLimits::default());
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use postrider_model::{Class, Outcome, SiteName};
+use postrider_dispatch::reply_class::classify;
+use postrider_model::{Class, Outcome, Reply, SiteName};
 use postrider_nats::{DeadState, PromoterEvent, SplitterEvent};
 use postrider_runtime::fault;
 use prometheus::{
@@ -15,6 +16,7 @@ use prometheus::{
 pub struct Metrics {
     sites: BTreeSet<String>,
     recipients: IntCounterVec,
+    replies: IntCounterVec,
     moves: IntCounterVec,
     split: IntCounter,
     first_attempt: HistogramVec,
@@ -138,6 +140,11 @@ impl Metrics {
                 "Recipients by what they met: delivered, deferred, moved, bounced, expired, dead, suspended, deleted.",
                 &["event", "class", "site"],
             )?,
+            replies: counter(
+                "postrider_replies_total",
+                "Recipients put off or refused, by what the reply was about and whom or what.",
+                &["class", "scope", "site"],
+            )?,
             moves: counter("postrider_moves_total", "Moves of envelopes between streams by kind.", &["kind", "class"])?,
             first_attempt: histograms(
                 "postrider_first_attempt_seconds",
@@ -198,6 +205,12 @@ impl Metrics {
     /// Counts what a recipient met.
     pub fn recipient(&self, outcome: Outcome, class: Class, site: &SiteName) {
         self.recipients.with_label_values(&[outcome.as_str(), class.as_str(), self.site(site)]).inc();
+    }
+
+    /// Counts what a reply that put off or refused was about.
+    pub fn reply(&self, site: &SiteName, reply: &Reply) {
+        let read = classify(site, reply);
+        self.replies.with_label_values(&[read.class.as_str(), read.scope.as_str(), self.site(site)]).inc();
     }
 
     /// Counts a move: `finished`, a tier, `site` or `dead`.

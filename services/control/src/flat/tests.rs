@@ -67,6 +67,8 @@ fn a_mixed_record_is_one_event_a_recipient_each_with_its_own_end() {
     assert_eq!(told(&events), ["delivered a@example.net -> finished  ", "deferred b@example.net -> tier 5m retry"]);
     assert_eq!((events[1].code, events[1].attempt, events[1].exchanger.as_str()), (451, 1, "mx.example.net"));
     assert_ne!(events[0].event_id, events[1].event_id);
+    let read = |event: &api::Event| (event.reply_class.clone(), event.reply_rule.clone());
+    assert_eq!([&events[0], &events[1]].map(read), [("", ""), ("system", "code")].map(|(a, b)| (a.into(), b.into())));
 }
 
 #[test]

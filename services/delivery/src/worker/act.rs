@@ -227,8 +227,11 @@ impl Worker {
 
     fn count(&self, held: &Held, plan: &Plan) {
         let class = held.shard.class;
-        for (_, outcome, _) in &plan.outcomes {
+        for (_, outcome, reply) in &plan.outcomes {
             self.tools.metrics.recipient(*outcome, class, &held.site);
+            if let Some(reply) = reply.as_ref().filter(|reply| !reply.is_positive()) {
+                self.tools.metrics.reply(&held.site, reply);
+            }
             if *outcome == Outcome::Delivered {
                 self.tools.metrics.delivered(class, clock::now().since(held.arrival));
             }

@@ -9,7 +9,7 @@ use super::index::Stage;
 use super::kept::Kept;
 use super::lane::Lane;
 use super::{AttemptResult, Conversation, Dispatcher, Failure, Plan, Ticket};
-use crate::reply_class::{self, ReplyClass};
+use crate::reply_class::{self, Classified, Scope, classify};
 use crate::retry::{self, Dice, with_room};
 
 impl Dispatcher {
@@ -41,8 +41,7 @@ impl Dispatcher {
             lane.tried(results.iter().any(|(_, result)| is_an_end(result)), now);
         }
         let results = results.iter().map(|(index, result)| (*index, reply_class::outcome_of(result))).collect();
-        let of_site = is_of_site(&results);
-        self.settle_attempt(ticket, results, of_site);
+        self.settle_attempt(ticket, results, false);
     }
 
     /// `of_site`: who was put off was so for the site's sake.
@@ -50,18 +49,25 @@ impl Dispatcher {
         let (now, delays) = (self.now, self.config.tier_delays);
         let Some(held) = self.index.get(ticket) else { return };
         let (entry, full) = (&held.entry, &self.moves.full);
-        let of_site = of_site || self.lanes.lane(held.lane).is_some_and(Lane::puts_all_off);
+        let read: Vec<Classified> = put_off(&results).map(|reply| classify(&entry.site, reply)).collect();
+        let of_site = of_site || is_of_site(&read) || self.lanes.lane(held.lane).is_some_and(Lane::puts_all_off);
+        let asked = read.iter().filter_map(|read| read.wait).max();
         let plan = plan(
             entry,
             &results,
             now,
             |dice, attempts, tried| {
-                let (tier, longest) = match (tried, of_site) {
-                    (true, true) => {
+                let (tier, longest) = match (tried, asked, of_site) {
+                    (true, Some(wait), _) => {
+                        (retry::tier_nearest(now.after(wait), Tier::H4, now, entry.expiry, &delays)?, Tier::H4)
+                    }
+                    (true, None, true) => {
                         (retry::tier_after_site_failure(attempts, now, entry.expiry, &delays, dice)?, Tier::H1)
                     }
-                    (true, false) => (retry::tier_after_attempt(attempts, now, entry.expiry, &delays, dice)?, Tier::H4),
-                    (false, _) => (retry::tier_nearest(now, Tier::H1, now, entry.expiry, &delays)?, Tier::H4),
+                    (true, None, false) => {
+                        (retry::tier_after_attempt(attempts, now, entry.expiry, &delays, dice)?, Tier::H4)
+                    }
+                    (false, ..) => (retry::tier_nearest(now, Tier::H1, now, entry.expiry, &delays)?, Tier::H4),
                 };
                 let tier = with_room(tier, longest, full, now, entry.expiry, &delays).unwrap_or(tier);
                 Some((tier, now.after(delays.of(tier))))
@@ -142,12 +148,15 @@ fn is_an_end(result: &AttemptResult) -> bool {
     }
 }
 
-/// Whether all who were put off were for the receiving system's sake, and none for his own: nobody was reached, it has trouble.
-fn is_of_site(results: &BTreeMap<u32, (Outcome, Reply)>) -> bool {
-    let put_off = |(outcome, _): &&(Outcome, Reply)| *outcome == Outcome::Deferred;
-    let of_site =
-        |(_, reply): &(Outcome, Reply)| matches!(ReplyClass::of(reply), ReplyClass::System | ReplyClass::Network);
-    results.values().filter(put_off).all(of_site)
+/// The replies that put somebody off.
+fn put_off(results: &BTreeMap<u32, (Outcome, Reply)>) -> impl Iterator<Item = &Reply> {
+    results.values().filter(|(outcome, _)| *outcome == Outcome::Deferred).map(|(_, reply)| reply)
+}
+
+/// Whether all who were put off were so for the receiving system's sake, or for that of all mail from here, and none for his own:
+/// the exchanger has trouble, or enough of us.
+fn is_of_site(read: &[Classified]) -> bool {
+    read.iter().all(|read| matches!(read.scope, Scope::Site | Scope::Source))
 }
 
 /// Whether a message certainly did not arrive.

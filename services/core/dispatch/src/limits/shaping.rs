@@ -31,6 +31,10 @@ impl Rate {
         self.count
     }
 
+    fn per_day(self) -> u64 {
+        u64::from(self.count) * (86_400 / self.window().as_secs())
+    }
+
     /// In any window of this length.
     pub fn window(self) -> Duration {
         Duration::from_secs(match self.unit {
@@ -84,6 +88,17 @@ impl Default for PathLimits {
 }
 
 impl PathLimits {
+    /// The stricter of the two in each number. Of two rates the one that allows less in the long run.
+    #[must_use]
+    pub fn strictest(self, other: Self) -> Self {
+        let slower = |one: &Rate| one.per_day();
+        Self {
+            connections: self.connections.min(other.connections),
+            messages_per_connection: self.messages_per_connection.min(other.messages_per_connection),
+            message_rate: self.message_rate.into_iter().chain(other.message_rate).min_by_key(slower),
+        }
+    }
+
     /// Connections kept for transactional mail: a fifth, at least one, but never all of them.
     pub fn reserved_connections(&self) -> u32 {
         (self.connections / 5).max(1).min(self.connections.saturating_sub(1))
@@ -109,6 +124,18 @@ impl Shaping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_stricter_number_counts() {
+        let limits = |connections, messages_per_connection, rate: &str| PathLimits {
+            connections,
+            messages_per_connection,
+            message_rate: rate.parse().ok(),
+        };
+        assert_eq!(limits(5, 100, "1/s").strictest(limits(10, 20, "5000/h")), limits(5, 20, "1/s"));
+        assert_eq!(limits(5, 100, "").strictest(limits(10, 20, "5000/h")), limits(5, 20, "5000/h"));
+        assert_eq!(limits(5, 100, "2/s").strictest(limits(10, 20, "5000/h")), limits(5, 20, "5000/h"));
+    }
 
     #[test]
     fn rates_print_as_they_are_written() {

@@ -9,7 +9,7 @@ use crate::client::Failure;
 use crate::client::time::rfc3339;
 
 /// The columns with their meaning. Their names and order stay; new ones come at the end.
-pub const COLUMNS: [(&str, &str); 29] = [
+pub const COLUMNS: [(&str, &str); 31] = [
     ("time", "when it happened (RFC 3339, UTC)"),
     ("event", "accepted, delivered, deferred, moved, bounced, expired, dead, suspended, deleted"),
     ("event_id", "the same event, should it come twice, has the same id"),
@@ -39,6 +39,8 @@ pub const COLUMNS: [(&str, &str); 29] = [
     ("next_reason", "why it waits there"),
     ("next_until", "when its next turn is expected"),
     ("metadata_json", "the tenant's own words, a JSON object"),
+    ("reply_class", "what a reply that put off or refused is about: rate-limited, blocked, bad-address, ..."),
+    ("reply_rule", "which rule read it so; enhanced-code, code: the numbers alone"),
 ];
 
 /// The row.
@@ -73,6 +75,8 @@ pub struct Row {
     next_reason: String,
     next_until: String,
     metadata_json: String,
+    reply_class: String,
+    reply_rule: String,
 }
 
 impl From<Event> for Row {
@@ -110,6 +114,8 @@ impl From<Event> for Row {
             next_reason: event.next_reason,
             next_until: rfc3339(event.next_until.as_ref()),
             metadata_json,
+            reply_class: event.reply_class,
+            reply_rule: event.reply_rule,
         }
     }
 }
@@ -184,7 +190,7 @@ mod tests {
         let line = Row::from(sample()).csv().unwrap();
         assert!(line.starts_with("2001-09-09T01:46:40.005Z,bounced,"), "{line}");
         assert!(line.contains(r#","no ""such"" user, sorry","#), "{line}");
-        assert!(line.ends_with(",\"{\"\"a\"\":\"\"1\"\",\"\"b\"\":\"\"2\"\"}\"\r\n"), "{line}");
+        assert!(line.ends_with(",\"{\"\"a\"\":\"\"1\"\",\"\"b\"\":\"\"2\"\"}\",,\r\n"), "{line}");
         assert_eq!(csv_heading().matches(',').count(), COLUMNS.len() - 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_model::{Class, Move, Outcome, WaitReason};
+use postrider_model::{Class, EnhancedCode, Move, Outcome, Reply, WaitReason};
 
 use super::world::{World, reply};
 use crate::dispatcher::{AttemptResult, Fact, Ticket};
@@ -54,6 +54,19 @@ fn the_first_retry_comes_after_one_or_five_minutes() {
     let (reason, wait, attempted) = world.moved(ticket).unwrap();
     assert_eq!((reason, attempted), (WaitReason::Retry, true));
     assert!([60, 300].contains(&wait), "{wait}");
+}
+
+#[test]
+fn who_says_when_to_come_back_is_heard() {
+    let wait = |text: &str, delay: u64| {
+        let mut world = World::simple();
+        let reply = Reply::new(451, Some(EnhancedCode(4, 7, 1)), text);
+        let ticket = tried(&mut world, 1, |_| AttemptResult::Refused(reply.clone()));
+        assert_eq!(world.moved(ticket), Some((WaitReason::Retry, delay, true)), "{text}");
+    };
+    wait("Greylisted, please try again in 60 seconds", 60);
+    wait("Greylisted, please try again in 300 seconds", 300);
+    wait("Greylisted, please try again in 15 minutes", 900);
 }
 
 #[test]
