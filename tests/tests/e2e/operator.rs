@@ -107,3 +107,18 @@ fn top_prints_one_frame_without_a_terminal() -> Result<()> {
     assert_eq!(output.status.code(), Some(2));
     Ok(())
 }
+
+#[test]
+fn mail_that_waits_takes_a_new_route_at_once_when_it_is_flushed() -> Result<()> {
+    let provider = Provider::start(&[])?;
+    // Nobody listens there: the site is closed for a minute and more.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let cluster = Plan::new()?.route("*", nobody).start()?;
+    let id = submit(&cluster, "alice@example.net", "rerouted")?;
+    cluster.deferred(&id)?;
+    let hint = said(&cluster, &["route", "create", "example.net", &provider.address.to_string()])?;
+    ensure!(hint.contains("`postrider queue flush --to-domain example.net`"), "{hint}");
+    said(&cluster, &["queue", "flush", "--to-domain", "example.net", "--yes"])?;
+    assert_eq!(cluster.end_of(&id)?.events(), ["delivered"]);
+    Ok(())
+}

@@ -62,7 +62,7 @@ pub(super) async fn run(verb: RouteVerb, session: Session, mut out: Output) -> R
             let route = api::Route { domain, next_hops, ..Default::default() };
             let answer = client.create_route(api::CreateRouteRequest { route: Some(route) }).await?.into_inner();
             applied(answer.applied.as_ref());
-            one(&mut out, answer.route.unwrap_or_default())
+            one(&mut out, answer.route.unwrap_or_default(), Waiting::Said)
         }
         RouteVerb::List => {
             let found = pages(async |page_token| {
@@ -81,22 +81,38 @@ pub(super) async fn run(verb: RouteVerb, session: Session, mut out: Output) -> R
         }
         RouteVerb::Show { domain } => {
             let route = client.get_route(api::GetRouteRequest { domain }).await?.into_inner();
-            one(&mut out, route)
+            one(&mut out, route, Waiting::Unsaid)
         }
         RouteVerb::Delete { domain } => {
             let request = api::DeleteRouteRequest { domain: domain.clone(), etag: String::new() };
             applied(client.delete_route(request).await?.into_inner().applied.as_ref());
-            out.done(&format!("route {domain} deleted"))
+            out.done(&format!("route {domain} deleted. {}", waiting(&domain)))
         }
     }
 }
 
-fn one(out: &mut Output, route: api::Route) -> Result<(), Failure> {
+/// Whether to say what a change means for mail that waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Said,
+    Unsaid,
+}
+
+/// What a change of the route means for mail that waits.
+fn waiting(domain: &str) -> String {
+    let which = if domain == "*" { "--all".to_owned() } else { format!("--to-domain {domain}") };
+    format!("Mail that waits already follows at its next turn, at once with `postrider queue flush {which}`.")
+}
+
+fn one(out: &mut Output, route: api::Route, said: Waiting) -> Result<(), Failure> {
     out.show(&View::from(route), |view, page| {
         page.fields(&[
             ("domain", view.domain.clone()),
             ("next hops", view.next_hops.join(", ")),
             ("made by", view.origin.clone()),
         ]);
+        if said == Waiting::Said {
+            page.line(&waiting(&view.domain));
+        }
     })
 }
