@@ -100,6 +100,9 @@ impl Stride {
     /// The longest pause between two batches.
     const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+    /// What waits behind, for whichever site, comes no later than this for it.
+    const LATEST: Duration = Duration::from_secs(120);
+
     /// The smallest batch worth a pull.
     const LEAST: usize = 64;
 
@@ -108,7 +111,8 @@ impl Stride {
         self.most
     }
 
-    /// How long to wait before the next batch. What waits behind comes late by three quarters of the delay at most.
+    /// How long to wait before the next batch. What waits behind comes late by three quarters of the delay at most,
+    /// and by two minutes.
     pub fn pause(&mut self, walked: Walked) -> Duration {
         let Walked { again, left, late, delay, promoters } = walked;
         if again == 0 {
@@ -120,9 +124,13 @@ impl Stride {
         let promoters = u64::try_from(promoters.max(1)).unwrap_or(u64::MAX);
         let round = millis(delay).saturating_mul(promoters);
         let wanted = (again + left).saturating_mul(millis(Self::LONGEST_PAUSE)) / round;
-        self.most = usize::try_from(wanted).unwrap_or(BATCH).clamp(Self::LEAST, BATCH);
         let pause = Duration::from_millis(again.saturating_mul(round) / (again + left));
-        pause.min(Self::LONGEST_PAUSE).min((delay * 3 / 4).saturating_sub(late))
+        let pause = pause.min(Self::LONGEST_PAUSE).min((delay * 3 / 4).min(Self::LATEST).saturating_sub(late));
+        self.most = match pause {
+            Duration::ZERO => BATCH,
+            _ => usize::try_from(wanted).unwrap_or(BATCH).clamp(Self::LEAST, BATCH),
+        };
+        pause
     }
 }
 
@@ -314,6 +322,9 @@ mod tests {
         assert_eq!((stride.pause(walked(10, 0, 0, 10)), stride.most()), (Duration::from_secs(2), 64));
         assert_eq!(stride.pause(walked(1_000, 59_000, 44, 1)), Duration::from_secs(1));
         assert_eq!(stride.pause(walked(1_000, 59_000, 46, 1)), Duration::ZERO, "others wait behind it");
+        let of_an_hour = Walked { delay: DELAY * 60, ..walked(1_000, 59_000, 119, 1) };
+        assert_eq!(stride.pause(of_an_hour), Duration::from_secs(1));
+        assert_eq!(stride.pause(Walked { late: DELAY * 2, ..of_an_hour }), Duration::ZERO);
     }
 
     #[test]

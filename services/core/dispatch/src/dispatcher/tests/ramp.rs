@@ -377,7 +377,7 @@ fn a_burst_leaves_at_the_permitted_rate() {
     println!("slowest of small: {:?}", small.clone().map(|it| it.at.since(it.arrival)).max());
     assert_eq!(ramp.delivered.len(), 63_000);
     let took = ramp.delivered.last().unwrap().at.since(begun);
-    // Three quarters of a minute pass before the first of what found no room in the index comes back.
+    // Half a minute passes before the first of what found no room in the index comes back.
     assert!(took < Duration::from_secs(240), "{took:?}");
     assert!(small.clone().all(|it| it.at.since(it.arrival) < Duration::from_secs(2)));
 }
