@@ -369,12 +369,7 @@ async fn send_mail(world: World) {
 
 async fn submit(world: &World, spool: &Spool, mut parts: Vec<Packet>) -> bool {
     // From here on no new mail is taken: the rest is for moves.
-    if spool
-        .client
-        .ask(|server, _| Some(server.fullness(|stream| stream != "HOLD")))
-        .await
-        .is_ok_and(|fullness| fullness >= 800)
-    {
+    if spool.is_full_for(Duration::from_secs(86_400)).await {
         return false;
     }
     world.judge.offered(&parts);

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
+use postrider_dispatch::retry::fullness_for_new;
 use postrider_model::{Rule, RuleId, Tier};
 
-use super::{PublishError, Spool, retry_stream};
+use super::{DELAYS, PublishError, Spool, retry_stream};
 use crate::nats::{Packet, Payload, Unanswered};
 
 impl Spool {
@@ -33,6 +35,17 @@ impl Spool {
             Some((rules, server.fullness(|stream| stream == "HOLD"), tiers))
         });
         ask.await
+    }
+
+    /// Whether new mail that lives for `life` is refused: as ingress does.
+    #[allow(clippy::cast_precision_loss, reason = "thousandths")]
+    pub async fn is_full_for(&self, life: Duration) -> bool {
+        let ask = self.client.ask(|server, _| {
+            let others = server.fullness(|stream| stream != "HOLD" && !stream.starts_with("RETRY"));
+            let tiers = Tier::ALL.map(|tier| server.fullness(|stream| stream == retry_stream(tier)) as f64 / 1_000.0);
+            Some((others, tiers))
+        });
+        ask.await.is_ok_and(|(others, tiers)| others >= 800 || fullness_for_new(&tiers, life, &DELAYS) >= 0.8)
     }
 
     /// How much is in HOLD, and the last sequence that it gave out.
