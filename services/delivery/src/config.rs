@@ -89,13 +89,14 @@ impl Default for DeliveryConfig {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShapingConfig {
-    /// Of every site that is not named below.
+    /// Of every site that is neither named below nor known; those that are known it makes stricter only.
     pub default: LimitsConfig,
     /// By site.
     pub site: BTreeMap<String, LimitsConfig>,
 }
 
-/// The limits of one path; what is absent is as the default has it.
+/// The limits of one path; what is absent is as the default has it, for a known provider as is published. Of two rates the one
+/// counts that allows less in a day.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {

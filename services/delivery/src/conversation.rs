@@ -206,7 +206,7 @@ impl ConversationTask {
                 // The fault of one key: the message waits, the connection is as good as before.
                 tracing::error!(message = %envelope.message, error = format!("{error:#}"), "cannot sign a message");
                 let reply = Reply::new(451, Some(EnhancedCode(4, 7, 5)), &format!("cannot be signed: {error:#}"));
-                let unsigned = |index| (index, AttemptResult::Refused(reply.clone()));
+                let unsigned = |index| (index, AttemptResult::Unsent { permanent: false, reply: reply.clone() });
                 return Ok((recipients.into_iter().map(unsigned).collect(), Progress::Ready));
             }
         };

@@ -143,7 +143,7 @@ impl Metrics {
             replies: counter(
                 "postrider_replies_total",
                 "Recipients put off or refused, by what the reply was about and whom or what.",
-                &["class", "scope", "site"],
+                &["reply_class", "scope", "site"],
             )?,
             moves: counter("postrider_moves_total", "Moves of envelopes between streams by kind.", &["kind", "class"])?,
             first_attempt: histograms(

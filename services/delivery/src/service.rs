@@ -8,7 +8,7 @@ use anyhow::Context;
 use postrider_dispatch::dispatcher::Dispatcher;
 use postrider_dispatch::sites;
 use postrider_model::{Domain, Envelope, MemberId, Snapshot};
-use postrider_nats::{Spool, Standing};
+use postrider_nats::{PROMOTER, Spool, Standing};
 use postrider_net::{Dialer, Dns, SiteResolver, tls};
 use postrider_runtime::{ClusterKey, Readiness, ReadinessFlag, clock, random};
 use prometheus::Registry;
@@ -156,7 +156,7 @@ impl Delivery {
             let is_wanted = move |envelope: &Envelope| rules.borrow().order(envelope, None, clock::now()).is_some();
             let tell = move |event| metrics.promoter(&event);
             let members = self.spool.lease_store().watch_members();
-            let promoters = move || members.borrow().values().filter(|member| member.has_role("delivery")).count();
+            let promoters = move || members.borrow().values().filter(|member| member.has_role(PROMOTER)).count();
             tasks.spawn(async move { spool.run_promoters(stop, promoters, is_wanted, tell).await });
             let (spool, stop, metrics) = (self.spool.clone(), shutdown.clone(), self.tools.metrics.clone());
             tasks.spawn(async move { spool.run_splitter(stop, move |event| metrics.splitter(&event)).await });

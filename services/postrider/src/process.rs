@@ -10,7 +10,7 @@ use postrider_control::ControlConfig;
 use postrider_delivery::DeliveryConfig;
 use postrider_ingress::IngressConfig;
 use postrider_model::{Domain, MemberId, ShardLayout, Snapshot};
-use postrider_nats::{Member, Membership, NatsConfig, Spool};
+use postrider_nats::{Member, Membership, NatsConfig, PROMOTER, Spool};
 use postrider_runtime::telemetry::LogConfig;
 use postrider_runtime::{Admin, ClusterKey, Hysteresis, Readiness, clock, host, watch_connection};
 use prometheus::Registry;
@@ -184,9 +184,10 @@ impl Process {
         let name = format!("postrider {role} {member}");
         let spool = Spool::open(&config.nats, &name, config.cluster.layout.into()).await?;
         let snapshot = spool.watch_snapshot().await;
+        let promotes = roles.contains(&"delivery") && config.delivery.promote;
         let me = Member {
             id: member.clone(),
-            roles: roles.iter().map(ToString::to_string).collect(),
+            roles: roles.iter().copied().chain(promotes.then_some(PROMOTER)).map(ToOwned::to_owned).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config_revision: 0,
             started: clock::now(),

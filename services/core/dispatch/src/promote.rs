@@ -69,7 +69,8 @@ pub const BATCH: usize = 1_024;
 
 /// How a promoter walks through a tier. Where much was put off at the same moment much comes due at the same moment, more than
 /// there is credit for; what is then sent round the tier once more comes due together again, and between two such moments
-/// nothing is left to send. So it goes slowly through what goes round once more, and spreads it over the tier's delay.
+/// nothing is left to send. So it goes slowly through what goes round once more, and
+/// spreads it over the tier's delay, or two minutes of that.
 #[derive(Clone, Copy, Debug)]
 pub struct Stride {
     most: usize,

@@ -25,8 +25,8 @@ pub fn outcome_of(result: &AttemptResult) -> (Outcome, Reply) {
         AttemptResult::Delivered(reply) => (Outcome::Delivered, reply.clone()),
         AttemptResult::Refused(reply) if reply.is_permanent() => (Outcome::Bounced, reply.clone()),
         AttemptResult::Refused(reply) => (Outcome::Deferred, reply.clone()),
-        AttemptResult::Unresolvable { permanent: true, reply } => (Outcome::Bounced, reply.clone()),
-        AttemptResult::Unresolvable { permanent: false, reply } => (Outcome::Deferred, reply.clone()),
+        AttemptResult::Unsent { permanent: true, reply } => (Outcome::Bounced, reply.clone()),
+        AttemptResult::Unsent { permanent: false, reply } => (Outcome::Deferred, reply.clone()),
         AttemptResult::Lost { text, after_end_of_data } => (Outcome::Deferred, lost(text, *after_end_of_data)),
     }
 }
@@ -45,7 +45,7 @@ pub fn lost(text: &str, after_end_of_data: bool) -> Reply {
 
 /// Our own words for a conversation that did not come about (RFC 3463: 4.4.1, no answer from host).
 pub fn unreachable(text: &str) -> Reply {
-    Reply::new(421, Some(EnhancedCode(4, 4, 1)), text)
+    Reply::new(451, Some(EnhancedCode(4, 4, 1)), text)
 }
 
 #[cfg(test)]

@@ -70,6 +70,21 @@ pub fn tier_after_site_failure(
     Tier::ALL.into_iter().rev().find(short).or(Some(tier).filter(|_| delays.of(Tier::M1) > LONGEST_FOR_SITE))
 }
 
+/// The same tier, or the shortest longer one of at most `longest` that does not end before what was asked for, if that ends before
+/// the expiry.
+pub fn no_sooner(
+    tier: Tier,
+    asked: Duration,
+    longest: Tier,
+    now: Timestamp,
+    expiry: Timestamp,
+    delays: &TierDelays,
+) -> Tier {
+    let may = |&other: &Tier| other >= tier && other <= longest && ends_before(other, delays, now, expiry);
+    let longer: Vec<Tier> = Tier::ALL.into_iter().filter(may).collect();
+    longer.iter().copied().find(|&other| delays.of(other) >= asked).or(longer.last().copied()).unwrap_or(tier)
+}
+
 /// The tier whose end is nearest `turn`, among those of at most `longest` that end before the expiry. The shorter of two
 /// equally near.
 pub fn tier_nearest(

@@ -31,6 +31,9 @@ pub struct Member {
     pub started: Timestamp,
 }
 
+/// The role of a process that promotes what is due in the tiers, besides what it serves.
+pub const PROMOTER: &str = "promoter";
+
 impl Member {
     /// Whether it has a role.
     pub fn has_role(&self, role: &str) -> bool {

@@ -116,7 +116,7 @@ pub use config_store::{ConfigEntry, ConfigStore};
 mod snapshot;
 
 mod lease;
-pub use lease::{LeaseStore, Member, Members, ShardLease, ShardLeases};
+pub use lease::{LeaseStore, Member, Members, PROMOTER, ShardLease, ShardLeases};
 
 mod membership;
 pub use membership::{Membership, Standing};

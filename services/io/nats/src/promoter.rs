@@ -1,6 +1,6 @@
 //! The promoter: moves what has waited long enough from the tiers back to READY, with the same id. Any process may run it,
 //! any number of them; a crash half way repeats a publish, which its id shows. Where the owner of a shard says so, it is asked
-//! first how much may come, and the rest goes on to the tier nearest its turn, as it is: nothing is ever held up by it.
+//! first how much may come, and the rest goes on to the tier nearest its turn, as it is: what waits behind it comes late by two minutes at most.
 
 use std::collections::HashMap;
 use std::time::Duration;

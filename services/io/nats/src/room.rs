@@ -1,5 +1,6 @@
 //! How full the streams are and what the servers' clock says: asked every second, never in the path of a message.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,8 @@ const FULL_TIER: f64 = 0.97;
 #[derive(Default)]
 pub(crate) struct Room {
     state: Mutex<State>,
+    /// How full each stream was when it was last seen.
+    shares: Mutex<BTreeMap<StreamName, f64>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -74,6 +77,19 @@ impl Room {
         }
     }
 
+    fn see(&self, stream: StreamName, share: f64) {
+        let mut shares = self.shares.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        shares.insert(stream, share);
+        let fullest = |of: &dyn Fn(StreamName) -> bool| {
+            shares.iter().filter(|(stream, _)| of(**stream)).map(|(_, share)| *share).fold(0.0, f64::max)
+        };
+        let is_ready = |stream| matches!(stream, StreamName::ReadyBulk(_) | StreamName::ReadyTransactional);
+        let (ready, hold) = (fullest(&is_ready), fullest(&|stream| stream == StreamName::Hold));
+        let tiers = Tier::ALL.map(|tier| fullest(&|stream| stream == StreamName::Retry(tier)));
+        let alone = fullest(&|stream| !matches!(stream, StreamName::Hold | StreamName::Retry(_)));
+        self.write(|state| (state.fullness, state.ready, state.hold, state.tiers) = (alone, ready, hold, tiers));
+    }
+
     fn read(&self) -> State {
         *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -113,32 +129,20 @@ fn watched(layout: &ShardLayout) -> Vec<StreamName> {
 
 /// Asks once.
 pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
-    let mut fullest = 0.0f64;
-    let (mut hold, mut ready) = (0.0f64, 0.0f64);
-    let mut unseen = false;
-    let mut tiers = [0.0f64; Tier::ALL.len()];
     for stream in watched(layout).into_iter().chain([StreamName::Hold]) {
         let asked_at = Instant::now();
         let info = match context.request::<_, _, StreamInfo>(format!("STREAM.INFO.{stream}"), &()).await {
             Ok(info) => info,
             Err(error) => {
                 tracing::debug!(%stream, %error, "cannot see how full a stream is");
-                unseen = true;
                 continue;
             }
         };
         let round_trip = asked_at.elapsed();
-        room.write(|state| state.answered = Some(Instant::now()));
+        // An error has neither: of a stream without a leader, the last that was seen counts on.
         if let (Some(limits), Some(used)) = (&info.config, &info.state) {
-            let share = share(used.bytes, limits.max_bytes);
-            match stream {
-                StreamName::Hold => hold = share,
-                StreamName::ReadyBulk(_) | StreamName::ReadyTransactional => {
-                    (ready, fullest) = (ready.max(share), fullest.max(share));
-                }
-                StreamName::Retry(tier) => tiers[tier.index()] = share,
-                _ => fullest = fullest.max(share),
-            }
+            room.write(|state| state.answered = Some(Instant::now()));
+            room.see(stream, share(used.bytes, limits.max_bytes));
         }
         let said = info.ts.as_deref().and_then(|ts| async_nats::datetime::parse_rfc3339(ts).ok());
         if let Some(said) = said.filter(|_| round_trip < Duration::from_millis(500)) {
@@ -146,17 +150,34 @@ pub(crate) async fn look(context: &Context, layout: &ShardLayout, room: &Room) {
             room.write(|state| state.server = Some((said, asked_at + round_trip / 2)));
         }
     }
-    room.write(|state| {
-        // Of a stream without a leader, the last that was seen counts on.
-        let known = |before: f64, now: f64| if unseen { now.max(before) } else { now };
-        state.fullness = known(state.fullness, fullest);
-        state.ready = known(state.ready, ready);
-        state.hold = known(state.hold, hold);
-        state.tiers = std::array::from_fn(|tier| known(state.tiers[tier], tiers[tier]));
-    });
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a share of 0 to 1 needs no exact bytes")]
 fn share(used: u64, limit: i64) -> f64 {
     if limit <= 0 { 0.0 } else { used as f64 / limit as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_not_seen_is_as_full_as_it_was_and_others_are_as_they_are() {
+        let room = Room::default();
+        for (stream, share) in
+            [(StreamName::Retry(Tier::H1), 0.99), (StreamName::Intake, 0.9), (StreamName::ReadyBulk(0), 0.3)]
+        {
+            room.see(stream, share);
+        }
+        assert!(room.full_tiers()[Tier::H1.index()] && room.read().fullness == 0.9 && room.ready_fullness() == 0.3);
+        room.see(StreamName::Intake, 0.1);
+        assert!(room.full_tiers()[Tier::H1.index()] && room.read().fullness == 0.3);
+    }
+
+    #[test]
+    fn an_error_says_nothing_of_a_stream() {
+        let error = r#"{"type":"io.nats.jetstream.api.v1.stream_info_response","error":{"code":503,"err_code":10118}}"#;
+        let info: StreamInfo = serde_json::from_str(error).unwrap();
+        assert!(info.config.is_none() && info.state.is_none());
+    }
 }

@@ -36,7 +36,9 @@ impl Dispatcher {
                 return;
             }
         }
-        if let Some(lane) = self.lanes.lane_mut(lane) {
+        // What was not even tried says nothing of the exchanger.
+        let was_sent = results.iter().any(|(_, result)| !matches!(result, AttemptResult::Unsent { .. }));
+        if let Some(lane) = self.lanes.lane_mut(lane).filter(|_| was_sent) {
             lane.pace.served(cost, now);
             lane.tried(results.iter().any(|(_, result)| is_an_end(result)), now);
         }
@@ -51,23 +53,23 @@ impl Dispatcher {
         let (entry, full) = (&held.entry, &self.moves.full);
         let read: Vec<Classified> = put_off(&results).map(|reply| classify(&entry.site, reply)).collect();
         let of_site = of_site || is_of_site(&read) || self.lanes.lane(held.lane).is_some_and(Lane::puts_all_off);
-        let asked = read.iter().filter_map(|read| read.wait).max();
+        // Who came back after a fixed time for ever would come thousands of times: the schedule holds too.
+        let asked = read.iter().map(|read| read.wait).min().flatten();
         let plan = plan(
             entry,
             &results,
             now,
             |dice, attempts, tried| {
-                let (tier, longest) = match (tried, asked, of_site) {
-                    (true, Some(wait), _) => {
-                        (retry::tier_nearest(now.after(wait), Tier::H4, now, entry.expiry, &delays)?, Tier::H4)
-                    }
-                    (true, None, true) => {
+                let (tier, longest) = match (tried, of_site) {
+                    (true, true) => {
                         (retry::tier_after_site_failure(attempts, now, entry.expiry, &delays, dice)?, Tier::H1)
                     }
-                    (true, None, false) => {
-                        (retry::tier_after_attempt(attempts, now, entry.expiry, &delays, dice)?, Tier::H4)
-                    }
-                    (false, ..) => (retry::tier_nearest(now, Tier::H1, now, entry.expiry, &delays)?, Tier::H4),
+                    (true, false) => (retry::tier_after_attempt(attempts, now, entry.expiry, &delays, dice)?, Tier::H4),
+                    (false, _) => (retry::tier_nearest(now, Tier::H1, now, entry.expiry, &delays)?, Tier::H4),
+                };
+                let tier = match asked.filter(|_| tried) {
+                    Some(wait) => retry::no_sooner(tier, wait, longest, now, entry.expiry, &delays),
+                    None => tier,
                 };
                 let tier = with_room(tier, longest, full, now, entry.expiry, &delays).unwrap_or(tier);
                 Some((tier, now.after(delays.of(tier))))
@@ -102,7 +104,7 @@ impl Dispatcher {
         if matches!(held.stage, Stage::InFlight(_)) {
             return;
         }
-        let result = AttemptResult::Unresolvable { permanent, reply };
+        let result = AttemptResult::Unsent { permanent, reply };
         let results: Vec<_> = held.entry.pending.iter().map(|&index| (index, result.clone())).collect();
         self.attempted(ticket, &results);
     }
@@ -144,7 +146,7 @@ fn is_an_end(result: &AttemptResult) -> bool {
     match result {
         AttemptResult::Delivered(_) => true,
         AttemptResult::Refused(reply) => reply.is_permanent(),
-        AttemptResult::Lost { .. } | AttemptResult::Unresolvable { .. } => false,
+        AttemptResult::Lost { .. } | AttemptResult::Unsent { .. } => false,
     }
 }
 

@@ -136,8 +136,8 @@ pub enum AttemptResult {
         /// After the message was sent entirely: it may have been taken.
         after_end_of_data: bool,
     },
-    /// There is nobody to talk to.
-    Unresolvable {
+    /// Nothing was said to anybody: there is nobody to talk to, or the message cannot be signed.
+    Unsent {
         /// For good (no such domain, null MX), or for now.
         permanent: bool,
         /// The reply made up for it, such as 556 5.1.10.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider_model::{Reply, SiteName};
+use postrider_model::{EnhancedCode, Reply, SiteName};
 
 use super::class::{ReplyClass, Scope};
 use super::rule::{Rule, folded};
@@ -30,17 +30,24 @@ pub fn classify(site: &SiteName, reply: &Reply) -> Classified {
         return by_numbers(reply);
     }
     let text = folded(&reply.text);
-    match rules_of(site.as_str()).find(|rule| rule.knows(reply, &text)) {
+    let mut rules = rules_of(site.as_str(), !says_enough(reply));
+    match rules.find(|rule| rule.knows(reply, &text)) {
         Some(rule) => by_rule(rule, reply, &text),
         None => by_numbers(reply),
     }
 }
 
-/// The rules that are asked about a reply of a site, in their order.
-pub(super) fn rules_of(site: &str) -> impl Iterator<Item = &'static Rule> {
+/// Whether the numbers say all (RFC 3463 sections 3.2 and 3.5: no route or no answer, no such domain) unless a provider has its
+/// own use for them. Our own words for what did not come about have these, and name domains, which are not to be read.
+fn says_enough(reply: &Reply) -> bool {
+    matches!(reply.enhanced, Some(EnhancedCode(_, 4, 1..=4) | EnhancedCode(_, 1, 2 | 10)))
+}
+
+/// The rules that are asked about a reply of a site, in their order; those for everybody too, or the site's own alone.
+pub(super) fn rules_of(site: &str, of_everybody: bool) -> impl Iterator<Item = &'static Rule> {
     TABLES
         .iter()
-        .filter(move |table| table.sites.is_empty() || table.sites.contains(&site))
+        .filter(move |table| if table.sites.is_empty() { of_everybody } else { table.sites.contains(&site) })
         .flat_map(|table| table.rules)
 }
 

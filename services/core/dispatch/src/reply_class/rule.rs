@@ -95,21 +95,25 @@ impl On {
 }
 
 /// A text as rules read it: lower case, each run of white space one space, one before and one after it all (so that a rule
-/// can ask for a word), and the typographic apostrophe the plain one.
+/// can ask for a word), the typographic apostrophe the plain one, and without addresses, whose words say nothing.
 pub(super) fn folded(text: &str) -> String {
     let mut folded = String::with_capacity(text.len() + 2);
     folded.push(' ');
-    for c in text.chars().map(|c| if c == '\u{2019}' { '\'' } else { c.to_ascii_lowercase() }) {
-        if !c.is_whitespace() {
-            folded.push(c);
-        } else if !folded.ends_with(' ') {
-            folded.push(' ');
-        }
-    }
-    if !folded.ends_with(' ') {
+    for word in text.split_whitespace() {
+        let (before, after) = around_address(word);
+        let kept = before.chars().chain(after.chars());
+        folded.extend(kept.map(|c| if c == '\u{2019}' { '\'' } else { c.to_ascii_lowercase() }));
         folded.push(' ');
     }
     folded
+}
+
+/// What stands before and after an address in a word; all of it before where there is none.
+fn around_address(word: &str) -> (&str, &str) {
+    let Some((local, domain)) = word.split_once('@') else { return (word, "") };
+    let before = local.trim_end_matches(|c: char| !"<([\"'=:;,".contains(c));
+    let after = domain.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || ".-".contains(c));
+    (before, after)
 }
 
 #[cfg(test)]
@@ -120,6 +124,8 @@ mod tests {
     fn texts_are_folded_to_one_form() {
         assert_eq!(folded("[192.0.2.1      15]  Doesn\u{2019}t\tWork "), " [192.0.2.1 15] doesn't work ");
         assert_eq!(folded(""), " ");
+        assert_eq!(folded("<spam@dmarc.example>: User unknown"), " <>: user unknown ");
+        assert_eq!(folded("(nobody@example.net:blocked)"), " (:blocked) ");
     }
 
     #[test]

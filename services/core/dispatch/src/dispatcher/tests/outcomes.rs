@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_model::{Class, EnhancedCode, Move, Outcome, Reply, WaitReason};
 
 use super::world::{World, reply};
-use crate::dispatcher::{AttemptResult, Fact, Ticket};
+use crate::dispatcher::{AttemptResult, Entry, Fact, Ticket};
 
 fn refused(code: u16) -> AttemptResult {
     AttemptResult::Refused(reply(code))
@@ -56,17 +56,35 @@ fn the_first_retry_comes_after_one_or_five_minutes() {
     assert!([60, 300].contains(&wait), "{wait}");
 }
 
+/// How long a message waits after a reply of a site to this attempt.
+fn wait_after(site: &str, attempts_before: u32, text: &str) -> u64 {
+    let mut world = World::simple();
+    let entry = world.entry(Class::Transactional, "acme", site);
+    world.arrive(Entry { attempt: attempts_before, ..entry });
+    let (conversation, _) = world.opened().unwrap();
+    world.greet(conversation);
+    let (_, ticket) = world.transmission().unwrap();
+    let reply = Reply::new(451, Some(EnhancedCode(4, 7, 1)), text);
+    world.attempted(conversation, ticket, |_| AttemptResult::Refused(reply.clone()));
+    world.moved(ticket).unwrap().1
+}
+
 #[test]
-fn who_says_when_to_come_back_is_heard() {
-    let wait = |text: &str, delay: u64| {
-        let mut world = World::simple();
-        let reply = Reply::new(451, Some(EnhancedCode(4, 7, 1)), text);
-        let ticket = tried(&mut world, 1, |_| AttemptResult::Refused(reply.clone()));
-        assert_eq!(world.moved(ticket), Some((WaitReason::Retry, delay, true)), "{text}");
-    };
-    wait("Greylisted, please try again in 60 seconds", 60);
-    wait("Greylisted, please try again in 300 seconds", 300);
-    wait("Greylisted, please try again in 15 minutes", 900);
+fn nobody_comes_back_before_the_time_that_was_asked_for() {
+    assert_eq!(wait_after("example.net", 0, "Greylisted, please try again in 170 seconds"), 300);
+    assert_eq!(wait_after("example.net", 0, "Greylisted, please try again in 10 minutes"), 900);
+    assert_eq!(wait_after("example.net", 0, "Greylisted, please try again in 15 minutes"), 900);
+}
+
+#[test]
+fn who_asks_for_a_minute_each_time_is_not_asked_each_minute() {
+    assert!(wait_after("example.net", 10, "Greylisted, please try again in 60 seconds") >= 3_600);
+}
+
+#[test]
+fn what_all_mail_from_here_waits_for_is_an_hour_at_most() {
+    assert_eq!(wait_after("yahoo", 10, "[TSS05] Messages temporarily deferred due to user complaints"), 3_600);
+    assert_eq!(wait_after("yahoo", 0, "[TSS05] Messages temporarily deferred due to user complaints"), 3_600);
 }
 
 #[test]
