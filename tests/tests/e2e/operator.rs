@@ -122,3 +122,23 @@ fn mail_that_waits_takes_a_new_route_at_once_when_it_is_flushed() -> Result<()> 
     assert_eq!(cluster.end_of(&id)?.events(), ["delivered"]);
     Ok(())
 }
+
+#[test]
+fn a_flush_of_mail_for_a_site_that_stays_closed_brings_each_message_once() -> Result<()> {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let cluster = Plan::new()?.route("*", nobody).start()?;
+    let id = submit(&cluster, "alice@example.net", "shut out")?;
+    cluster.deferred(&id)?;
+    said(&cluster, &["queue", "flush", "--to-domain", "example.net", "--yes"])?;
+    let scanned = wait::until("the end of the scan", || {
+        let trail = cluster.json(&["operation", "list"])?;
+        Ok(trail
+            .as_array()
+            .and_then(|trail| trail.iter().find(|entry| entry["command"] == "scan for queue flush"))
+            .cloned())
+    })?;
+    let brought: u64 =
+        scanned["counts"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
+    ensure!(brought == 1, "{scanned}");
+    Ok(())
+}

@@ -1,10 +1,12 @@
 //! Scans of the tiers, for rules that are to take effect at once: what matches is brought to READY before its time, and meets the
 //! rule there. A scan that is cut short is begun anew by whoever is chosen next; the rule says when it was done.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use postrider_dispatch::rules::{matches, waits};
-use postrider_model::{Operation, Rule, RuleAction, Tier};
+use postrider_model::{Envelope, Operation, Rule, RuleAction, Tier, Timestamp};
 use postrider_nats::{BucketError, ConfigKey, Expected, Members, Place, ReadError};
 use postrider_proto::config::v1 as wire;
 use postrider_proto::control::v1::ScanProgress;
@@ -23,6 +25,29 @@ enum Cut {
     Left(usize),
     /// We are to stop, or the rule is gone.
     Stopped,
+}
+
+/// What a scan has brought to READY. What of that is in a tier again since the scan began has met the rule (a flush of mail for a
+/// site that is still closed), and is left there.
+struct Met {
+    begun: Timestamp,
+    parts: HashSet<u64>,
+}
+
+impl Met {
+    fn key(envelope: &Envelope) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (envelope.message, envelope.part).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn add(&mut self, envelope: &Envelope) {
+        self.parts.insert(Self::key(envelope));
+    }
+
+    fn has(&self, envelope: &Envelope) -> bool {
+        self.parts.contains(&Self::key(envelope))
+    }
 }
 
 impl Keeper {
@@ -64,15 +89,16 @@ impl Keeper {
             return Ok(Vec::new());
         }
         let mut counts = Vec::new();
+        let mut met = Met { begun: self.spool.server_now(), parts: HashSet::new() };
         for tier in Tier::ALL {
-            let matched = self.scan_tier(rule, tier, stop).await?;
+            let matched = self.scan_tier(rule, tier, &mut met, stop).await?;
             counts.push((tier.to_string(), matched));
         }
         Ok(counts)
     }
 
-    async fn scan_tier(&self, rule: &Rule, tier: Tier, stop: &CancellationToken) -> Result<u64, Cut> {
-        let (begun, delay) = (self.spool.server_now(), self.spool.tier_delays().of(tier));
+    async fn scan_tier(&self, rule: &Rule, tier: Tier, met: &mut Met, stop: &CancellationToken) -> Result<u64, Cut> {
+        let delay = self.spool.tier_delays().of(tier);
         let place = Place::Tier(tier);
         self.show(rule, place, 0, 0);
         let (mut looked_at, mut matched, mut left) = (0, 0, 0);
@@ -85,11 +111,12 @@ impl Keeper {
                 return Err(Cut::Stopped);
             }
             // What comes now has met the rule, or meets it in READY.
-            let behind = chunk.last().is_some_and(|last| last.stored > begun.after(FRESH));
+            let behind = chunk.last().is_some_and(|last| last.stored > met.begun.after(FRESH));
             looked_at += chunk.len();
             chunk.retain(|found| {
                 let envelope = found.packet.envelope();
-                matches(&rule.filter, envelope) && waits(&rule.filter, envelope, None)
+                let has_met = found.stored > met.begun && met.has(envelope);
+                !has_met && matches(&rule.filter, envelope) && waits(&rule.filter, envelope, None)
             });
             // What is due soon is a promoter's, and comes by itself: nothing has two movers.
             let soon = self.spool.server_now().after(2 * FRESH);
@@ -97,9 +124,10 @@ impl Keeper {
             chunk.retain(|found| found.stored.after(delay) > soon);
             matched += all - chunk.len();
             if !chunk.is_empty() {
-                let brought = self.bring(chunk, read, stop).await;
-                matched += brought.done;
-                left += brought.left;
+                chunk.iter().for_each(|found| met.add(found.packet.envelope()));
+                let moved = self.bring(chunk, read, stop).await;
+                matched += moved.done;
+                left += moved.left;
                 self.until_ready_has_room(stop).await;
             }
             self.show(rule, place, looked_at, matched);
